@@ -1,0 +1,118 @@
+"""What accounts.toml says, checked and frozen."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+Operation = Literal["send", "read", "manage"]
+
+
+class Cloud(msgspec.Struct, frozen=True):
+    """Where one cloud's services are. URLs have no slash at their end; `authority` has no tenant."""
+
+    authority: str
+    graph: str  # ends in /v1.0
+    graph_scope: str  # "https://graph.microsoft.com/.default"
+    vault_resource: str  # "https://vault.azure.net"
+    storage_resource: str  # "https://storage.azure.com"
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """One `[auth.NAME]`: a way to sign in. `secret` and `certificate` are names in the vault, never secrets."""
+
+    name: str
+    grant: str
+    tenant: str
+    client_id: str
+    cloud: Cloud
+    secret: str | None = None
+    certificate: str | None = None
+    algorithm: Literal["PS256", "RS256"] = "PS256"
+
+
+class Account(msgspec.Struct, frozen=True):
+    """One `[accounts.NAME]`: a mailbox. `rate` is in messages a minute."""
+
+    name: str
+    provider: str
+    address: str
+    profile: Profile
+    send: bool = True
+    receive: bool = False
+    rate: float = 30.0
+    in_doubt: Literal["hold", "resend"] = "hold"
+    permissions: frozenset[str] = frozenset({"Mail.Send", "Mail.Read"})
+    folder: str = "inbox"
+    since: datetime | None = None
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether the provider can tell us if a stamp was sent: on Graph that is a search in Sent Items."""
+        return bool(self.permissions & {"Mail.Read", "Mail.ReadWrite"})
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """One `[callers.NAME]`: an application that may call us. `accounts` may hold "*"."""
+
+    name: str
+    client_id: str
+    accounts: frozenset[str]
+    operations: frozenset[Operation]
+
+    def may_use(self, account: str) -> bool:
+        return "*" in self.accounts or account in self.accounts
+
+
+class Api(msgspec.Struct, frozen=True):
+    """Our own API's registration: whose tokens the gate takes. `audiences` holds the client id and the App ID URI."""
+
+    tenant: str
+    audiences: frozenset[str]
+    cloud: Cloud
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Seconds. A call must end within `call`; a claim outlasts several; `grace` is when a sent copy must have shown."""
+
+    claim: float = 180.0
+    call: float = 30.0
+    grace: float = 300.0
+    give_up: float = 48 * 3600.0
+    pause: float = 60.0  # how long a lane rests after a fault of its account
+    renew_ahead: float = 900.0  # renew tokens that end within this
+    warn_ahead: float = 30 * 86400.0  # warn of secrets and certificates that end within this
+
+
+class Schedules(msgspec.Struct, frozen=True):
+    """NCRONTAB, six fields, UTC."""
+
+    sweep: str = "0 * * * * *"
+    sync: str = "30 * * * * *"
+    refresh: str = "0 */5 * * * *"
+
+
+class Settings(msgspec.Struct, frozen=True):
+    accounts: dict[str, Account]
+    profiles: dict[str, Profile]
+    callers: dict[str, Caller]
+    api: Api | None
+    cloud: Cloud
+    vault_url: str | None
+    storage: Storage
+    identity_client_id: str | None = None
+    timing: Timing = Timing()
+    schedules: Schedules = Schedules()
+    keep_days: float = 30.0
+
+
+class Storage(msgspec.Struct, frozen=True):
+    """The storage account: three endpoints without a slash at their end, and a shared key only where a connection string gave one."""
+
+    blob: str
+    queue: str
+    table: str
+    account: str
+    key: str | None = None

@@ -1,0 +1,150 @@
+"""The protocols the rooms and the core meet through. `wiring` introduces whoever implements them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from mailroom.errors import ProviderError
+from mailroom.model.account import Account
+from mailroom.model.message import Outgoing, Receipt
+from mailroom.model.page import Page
+from mailroom.model.row import Change, Row, Ticket
+from mailroom.model.token import Token
+
+
+class Credential(Protocol):
+    """How one grant is asked for: one file in `credentials/`."""
+
+    async def ask(self, scope: str) -> Token:
+        """A new token from the authority, never from a cache. Raises AuthorityRefused, AuthorityDown, VaultRefused, VaultDown."""
+        ...
+
+
+class Tokens(Protocol):
+    """The sealed cache: tokens that outlive a process, and bars on tokens that a provider refused."""
+
+    async def get(self, key: str) -> Token | None: ...
+
+    async def put(self, key: str, token: Token) -> None: ...
+
+    async def bar(self, token: Token) -> None:
+        """From now on this very token is handed out nowhere, by no instance."""
+        ...
+
+    async def barred(self, token: Token) -> bool: ...
+
+
+class Keyring(Protocol):
+    """Hands out live tokens and alone decides when to renew."""
+
+    async def token(self, account: Account) -> Token: ...
+
+    async def bar(self, account: Account, token: Token) -> None: ...
+
+
+class Vault(Protocol):
+    """Key Vault, the few calls of the hot path by REST."""
+
+    async def secret(self, name: str) -> str:
+        """The newest enabled version's value. Raises VaultRefused (`vault_secret_missing`, ...), VaultDown."""
+        ...
+
+    async def set_secret(self, name: str, value: str, content_type: str = "text/plain") -> None: ...
+
+    async def ends(self) -> list[tuple[str, str, datetime]]:
+        """(kind, name, end) of every secret and certificate that has an end; kind is `secret` or `certificate`."""
+        ...
+
+
+class Store(Protocol):
+    """Blobs, table rows and queue tickets of one storage account. Every method raises StorageDown when storage does not answer.
+
+    A container, table or queue that is missing is made on first use. No method repeats a conditional write whose answer was lost:
+    that is StorageDown too, and the writer reads back its nonce.
+    """
+
+    def now(self) -> float:
+        """Storage's clock in seconds since the epoch: the last `Date` seen, and what our monotonic clock says has passed since."""
+        ...
+
+    async def get_row(self, table: str, partition: str, key: str) -> Row | None: ...
+
+    async def write(self, table: str, changes: Sequence[Change]) -> list[str]:
+        """All or nothing, in one call: at most 100 changes of one partition. Returns the new ETags ("" for a deletion).
+
+        Raises StorageConflict when a row to insert exists, or one with an ETag has changed or is gone.
+        """
+        ...
+
+    async def query(self, table: str, partition: str, first: str = "", last: str = "", *, top: int | None = None) -> list[Row]:
+        """Rows of one partition in key order, from `first` (included) to before `last` ("" for open), at most `top`."""
+        ...
+
+    async def put_blob(
+        self, container: str, name: str, body: bytes, *, content_type: str = "application/octet-stream", only_if_absent: bool = False
+    ) -> bool:
+        """False when `only_if_absent` and it was there already."""
+        ...
+
+    async def get_blob(self, container: str, name: str) -> bytes | None: ...
+
+    async def delete_blob(self, container: str, name: str) -> None:
+        """Quiet when it is gone already."""
+        ...
+
+    async def old_blobs(self, container: str, before: float, *, top: int = 1000) -> list[str]:
+        """Names of blobs last modified before that time (seconds since the epoch), at most `top`."""
+        ...
+
+    async def put_ticket(self, queue: str, body: bytes, *, delay: float = 0.0) -> None:
+        """Base64 on the wire, never expires (TTL -1), hidden for `delay` seconds (at most 7 days)."""
+        ...
+
+    async def receive(self, queue: str, *, top: int = 32, hide: float = 30.0) -> list[Ticket]:
+        """Messages as a worker would get them; `body` is what base64 held, or the raw text where it was no base64."""
+        ...
+
+    async def delete_ticket(self, queue: str, ticket: Ticket) -> None:
+        """Quiet when it is gone or its receipt is outdated."""
+        ...
+
+    async def queue_length(self, queue: str) -> int:
+        """The approximate count, hidden ones included."""
+        ...
+
+
+class Sender(Protocol):
+    """Sends through one provider. No method repeats a POST, ever: what may be sent again is the ledger's to say."""
+
+    def permits(self, mails: Sequence[Outgoing]) -> int:
+        """How many of the mailbox's concurrent requests (Graph: 4) one call with these mails takes."""
+        ...
+
+    async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
+        """One answer for each mail, in order: what happened to it, as a Receipt or as the error that says what is known.
+
+        Cancelled from outside when the call's deadline is over; then nothing is known of any of them.
+        """
+        ...
+
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+        """Was the mail with this stamp sent? None is "not found". Raises ProviderError when the question itself failed."""
+        ...
+
+
+class Inbox(Protocol):
+    """Reads one folder of one mailbox, page by page."""
+
+    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False) -> Page:
+        """The page behind `link`, or the first one. Raises CursorLost when the provider has forgotten the link."""
+        ...
+
+    async def mime(self, account: Account, message_id: str, token: Token) -> bytes | None:
+        """The mail as RFC 5322 bytes; None when it is gone by now."""
+        ...
+
+
+class CursorLost(Exception):
+    """The provider no longer knows where we were: start afresh and reconcile (Graph: 410, syncStateNotFound)."""
