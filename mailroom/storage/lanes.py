@@ -1,0 +1,73 @@
+"""Lanes in storage: one row for each mailbox, changed by ETag."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from mailroom.errors import StorageConflict
+from mailroom.model.account import Account
+from mailroom.model.lane import Lane, Permit
+from mailroom.model.places import LANES_TABLE
+from mailroom.model.row import Change, Row
+from mailroom.ports import Store
+
+TRIES = 8
+
+
+class StoredLanes:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def take(self, account: Account, permit: Permit, mails: int, *, single: bool) -> float | None:
+        """None when the permit is ours; else the time at which to come again."""
+        later = 0.0
+
+        def change(lane: Lane) -> Lane | None:
+            nonlocal later
+            taken = lane.take(self._store.now(), account.rate, mails, permit, single=single)
+            if isinstance(taken, Lane):
+                return taken
+            later = taken
+            return None
+
+        if await self._change(account, change):
+            return None
+        return later or self._store.now() + random.uniform(0.2, 1.0)  # noqa: S311  # spreads who lost a race, keeps no secret
+
+    async def release(self, account: Account, nonce: str, *, not_before: float = 0.0) -> None:
+        """The permit back; with `not_before` the whole lane waits until then. Losing every race leaves the permit to expire."""
+        await self._change(account, lambda lane: lane.release(nonce).pause(not_before))
+
+    async def _change(self, account: Account, change: Callable[[Lane], Lane | None]) -> bool:
+        for _ in range(TRIES):
+            row = await self._store.get_row(LANES_TABLE, account.name, account.provider)
+            lane = change(_read(row))
+            if lane is None:
+                return False
+            try:
+                await self._store.write(LANES_TABLE, [_write(account, lane, row)])
+            except StorageConflict:
+                continue
+            return True
+        return False
+
+
+def _read(row: Row | None) -> Lane:
+    if row is None:
+        return Lane()
+    values = row.values
+    return msgspec.convert({**values, "permits": msgspec.json.decode(str(values["permits"]))}, Lane)
+
+
+def _write(account: Account, lane: Lane, row: Row | None) -> Change:
+    values = {
+        "shared": lane.shared,
+        "singles": lane.singles,
+        "not_before": lane.not_before,
+        "permits": msgspec.json.encode(lane.permits).decode(),
+    }
+    verb = "insert" if row is None else "replace"
+    return Change(verb, Row(account.name, account.provider, values, row.etag if row else ""))
