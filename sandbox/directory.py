@@ -1,0 +1,184 @@
+"""The tenant: who is registered in it, which APIs it knows, and the access tokens it hands out.
+
+Claims as in learn.microsoft.com/entra/identity-platform/access-token-claims-reference: an API decides by its own manifest whether
+its tokens are of version 1 or 2, not the endpoint that was asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cryptography import x509
+
+from sandbox.signing import BadToken, SigningKeys
+
+__all__ = ["API", "GRAPH", "STORAGE", "TOKEN_EXCHANGE", "VAULT", "App", "BadToken", "Directory", "Resource", "client_of"]
+
+GRAPH = "https://graph.microsoft.com"
+VAULT = "https://vault.azure.net"
+STORAGE = "https://storage.azure.com"
+TOKEN_EXCHANGE = "api://AzureADTokenExchange"
+API = "api://mailroom"
+
+
+@dataclass(slots=True)
+class App:
+    """An app registration, or (`identity`) a user-assigned managed identity, with its service principal in the tenant.
+
+    `exchange` holds what Exchange's own role assignments grant (RBAC for Applications): no token shows them.
+    `azure_roles` holds role names such as "Key Vault Secrets Officer".
+    """
+
+    name: str
+    client_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    secrets: dict[str, float] = field(default_factory=dict)  # value -> when it ends
+    certificates: list[x509.Certificate] = field(default_factory=list)
+    app_roles: dict[str, list[str]] = field(default_factory=dict)  # resource -> names
+    exchange: dict[str, set[str]] = field(default_factory=dict)  # mailbox or "*" -> permissions
+    azure_roles: set[str] = field(default_factory=set)
+    identity: bool = False
+    disabled: bool = False
+    object_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def secret(self) -> str:
+        """The newest one."""
+        return list(self.secrets)[-1]
+
+    def add_secret(self, ends: float) -> str:
+        value = secrets.token_urlsafe(30)
+        self.secrets[value] = ends
+        return value
+
+
+@dataclass(slots=True)
+class Resource:
+    """An API that tokens are for. `aliases` are other names it is asked by; what its tokens say stays the same."""
+
+    uri: str
+    client_id: str
+    version: Literal[1, 2] = 1
+    audience: str = ""  # of its tokens; "" for the App ID URI (1) or the client id (2)
+    aliases: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.audience = self.audience or (self.uri if self.version == 1 else self.client_id)
+
+    @property
+    def names(self) -> set[str]:
+        return {self.uri, self.client_id, *self.aliases}
+
+
+@dataclass(slots=True)
+class Directory:
+    """`authority` is where Entra is served, without a slash at its end: set it as soon as that is known."""
+
+    authority: str = ""
+    tenant: str = field(default_factory=lambda: str(uuid.uuid4()))
+    domain: str = "mailroom.example"
+    lifetime: int = 3599
+    now: Callable[[], float] = time.time
+    apps: dict[str, App] = field(default_factory=dict)
+    mailboxes: set[str] = field(default_factory=set)
+    resources: list[Resource] = field(default_factory=list)
+    keys: SigningKeys = field(init=False)
+    _revoked: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.keys = SigningKeys(now=lambda: self.now())
+        self.resources += [
+            Resource(GRAPH, "00000003-0000-0000-c000-000000000000"),
+            Resource(VAULT, "cfa8b339-82a2-471a-a3c9-0fc0be7a4093"),
+            Resource(STORAGE, "e406a681-f3d4-42a8-90b6-c2b029497af1"),
+            Resource(TOKEN_EXCHANGE, "fb60f99c-7a34-4190-8149-302f77469936", version=2),
+        ]
+
+    def register(self, app: App) -> App:
+        self.apps[app.client_id] = app
+        return app
+
+    def register_certificate(self, client_id: str, der: bytes) -> None:
+        self.apps[client_id].certificates.append(x509.load_der_x509_certificate(der))
+
+    def app(self, name: str) -> App:
+        return next(app for app in self.apps.values() if app.name == name)
+
+    def resource(self, name: str) -> Resource | None:
+        """By App ID URI, alias or client id; a slash at the end makes no difference."""
+        return next((resource for resource in self.resources if name.rstrip("/") in resource.names), None)
+
+    def alias(self, uri: str, alias: str) -> None:
+        """From now on tokens for `uri` may be asked for as `alias` too: `directory.alias(GRAPH, graph.url)`."""
+        next(resource for resource in self.resources if resource.uri == uri).aliases.add(alias.rstrip("/"))
+
+    def issuer(self, version: Literal[1, 2]) -> str:
+        if version == 1:
+            return f"https://sts.windows.net/{self.tenant}/"
+        if not self.authority:
+            raise RuntimeError("set directory.authority to the URL where sandbox.entra is served")
+        return f"{self.authority}/{self.tenant}/v2.0"
+
+    def issue(
+        self, client_id: str, audience: str, roles: list[str] | None = None, lifetime: float | None = None, *, certificate: bool = False
+    ) -> str:
+        """A token of this app for the resource of that name; without `roles`, with those the app was granted there.
+
+        An `audience` that is no resource of ours goes into the token as it is: a token of somebody else's.
+        """
+        app = self.apps[client_id]
+        resource = self.resource(audience) or Resource(audience, audience)
+        granted = app.app_roles.get(resource.uri, []) if roles is None else roles
+        method = "2" if certificate or app.identity else "1"
+        now = int(self.now())
+        claims: dict[str, Any] = {
+            "aud": resource.audience,
+            "iss": self.issuer(resource.version),
+            "iat": now,
+            "nbf": now,
+            "exp": now + int(self.lifetime if lifetime is None else lifetime),
+            **_client(client_id, method, resource.version),
+            "oid": app.object_id,
+            "sub": app.object_id,
+            "tid": self.tenant,
+            "uti": base64.urlsafe_b64encode(os.urandom(16)).rstrip(b"=").decode(),
+            "ver": f"{resource.version}.0",
+        }
+        if granted:
+            claims["roles"] = granted
+        return self.keys.sign(claims)
+
+    def check(self, token: str, audiences: Collection[str]) -> dict[str, Any]:
+        """The claims of a good token for one of these resources or audiences; raises BadToken."""
+        claims = self.keys.verify(token)
+        named = (self.resource(name) for name in audiences)
+        if claims["aud"] not in {*audiences, *(resource.audience for resource in named if resource)}:
+            raise BadToken("Access token validation failure. Invalid audience.")
+        if _hash(token) in self._revoked:
+            raise BadToken("Access token has been revoked.")
+        return claims
+
+    def revoke(self, token: str) -> None:
+        """From now on this very token is refused, as continuous access evaluation would."""
+        self._revoked.add(_hash(token))
+
+
+def client_of(claims: dict[str, Any]) -> str:
+    """The client id that a token of either version was issued to."""
+    return str(claims.get("azp") or claims["appid"])
+
+
+def _client(client_id: str, method: str, version: Literal[1, 2]) -> dict[str, str]:
+    """`method` is 1 for a secret, 2 for a certificate."""
+    return {"azp": client_id, "azpacr": method} if version == 2 else {"appid": client_id, "appidacr": method}
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
