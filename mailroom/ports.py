@@ -8,6 +8,7 @@ from typing import Protocol
 
 from mailroom.errors import ProviderError
 from mailroom.model.account import Account
+from mailroom.model.certificate import Certificate
 from mailroom.model.message import Outgoing, Receipt
 from mailroom.model.page import Page
 from mailroom.model.row import Change, Row, Ticket
@@ -47,14 +48,22 @@ class Keyring(Protocol):
 class Vault(Protocol):
     """Key Vault, the few calls of the hot path by REST."""
 
-    async def secret(self, name: str) -> str:
-        """The newest enabled version's value. Raises VaultRefused (`vault_secret_missing`, ...), VaultDown."""
+    async def secret(self, name: str, *, fresh: bool = False) -> str:
+        """The newest version's value, remembered for hours unless `fresh`. Raises VaultRefused (`vault_secret_missing`, ...), VaultDown."""
         ...
 
     async def set_secret(self, name: str, value: str, content_type: str = "text/plain") -> None: ...
 
     async def ends(self) -> list[tuple[str, str, datetime]]:
         """(kind, name, end) of every secret and certificate that has an end; kind is `secret` or `certificate`."""
+        ...
+
+
+class Certificates(Protocol):
+    """Key Vault certificates with their private keys: seldom asked for, never remembered."""
+
+    async def certificate(self, name: str) -> Certificate:
+        """The newest version, valid now. Raises VaultRefused (`vault_certificate_missing`, `certificate_expired`, ...), VaultDown."""
         ...
 
 
