@@ -9,7 +9,7 @@ from typing import Protocol
 from mailroom.errors import ProviderError
 from mailroom.model.account import Account
 from mailroom.model.certificate import Certificate
-from mailroom.model.message import Outgoing, Receipt
+from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.page import Page
 from mailroom.model.row import Change, Row, Ticket
 from mailroom.model.token import Token
@@ -127,8 +127,8 @@ class Store(Protocol):
 class Sender(Protocol):
     """Sends through one provider. No method repeats a POST, ever: what may be sent again is the ledger's to say."""
 
-    def permits(self, mails: Sequence[Outgoing]) -> int:
-        """How many of the mailbox's concurrent requests (Graph: 4) one call with these mails takes."""
+    def check(self, message: Message) -> None:
+        """Before anything is accepted: raises TooLarge when no path of this provider can carry the mail."""
         ...
 
     async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:

@@ -1,0 +1,207 @@
+"""From a checked message to what the ledger owes: single mails and batches, each accepted once whatever is repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from mailroom.errors import BadInput, Conflict, StorageConflict
+from mailroom.events import record
+from mailroom.model.account import Account
+from mailroom.model.batch import Batch, RefusedLine
+from mailroom.model.message import Message
+from mailroom.model.places import OUTBOX_CONTAINER
+from mailroom.model.slice import SLICE_BYTES, SLICE_MAILS, Mail, Ref, Slice
+from mailroom.storage.keys import Entry, StoredKeys
+from send_mail.deliver import Claim, Deliver
+
+KEY_LIFETIME = 48 * 3600.0
+AT_ONCE = 8
+SLICES_A_WRITE = 40  # with their markers 80 of the 100 changes that a table transaction takes
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A good line of a batch."""
+
+    number: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    deliver: Deliver
+    keys: StoredKeys
+
+    def check(self, message: Message) -> Account:
+        """The account that sends it, if it may and its provider can carry the mail. Raises BadInput."""
+        account = self.deliver.accounts.get(message.account)
+        if account is None or not account.send:
+            known = ", ".join(sorted(name for name, one in self.deliver.accounts.items() if one.send)) or "none"
+            what = f"There is no sending account {message.account!r}."
+            raise BadInput("account_unknown", what, f"Sending accounts: {known}.", field="account")
+        self.deliver.sender_of(account).check(message)
+        return account
+
+    async def single(self, message: Message, caller: str, request: str, key: str | None = None, *, unit: str | None = None) -> Slice:
+        """Accepts the mail and tries to send it at once. `request` is the request's hash; `unit` a name to use where it has none.
+
+        The same id or key with the same request goes on with what is there; with another request raises Conflict.
+        """
+        account = self.check(message)
+        ref, known = await self._name(message, caller, request, key, unit or f"m{self.deliver.new_nonce()}")
+        if known:
+            found = await self.deliver.ledger.read(ref)
+            if found is not None:
+                return await self._go_on(found)
+        mail = Mail(id=message.id or ref.unit, stamp=f"{ref.unit}.0.0")
+        born = Slice(ref=ref, caller=caller, mails=(mail,), created=self.deliver.store.now())
+        _, claim = await asyncio.gather(
+            self.deliver.outbox.put(ref, [message]), self.deliver.take(account, born, single=caller != QUEUE, born=True)
+        )
+        return await self._born(born, claim, message)
+
+    async def _born(self, born: Slice, claim: Claim | float, message: Message) -> Slice:
+        row = claim.ours if isinstance(claim, Claim) else born
+        try:
+            await self.deliver.ledger.insert([row])
+        except StorageConflict:  # the same request at the same moment: the other one has it
+            if isinstance(claim, Claim):
+                await self.deliver.lanes.release(claim.account, claim.ours.claim)
+            found = await self.deliver.ledger.read(born.ref)
+            return born if found is None else found
+        if isinstance(claim, Claim):
+            return await self.deliver.attempt(claim, [message])
+        await self.deliver.refill(born.ref.account)
+        return born
+
+    async def _go_on(self, found: Slice) -> Slice:
+        """What was accepted before: finish it where nobody is at work on it."""
+        now = self.deliver.store.now()
+        if not found.owed or found.lapsed(now, self.deliver.timing.grace).due > now:
+            return found
+        return await self.deliver.work(found.ref) or found
+
+    async def _name(self, message: Message, caller: str, request: str, key: str | None, fresh: str) -> tuple[Ref, bool]:
+        """Where the mail lies, and whether its names were used before."""
+        now, account = self.deliver.store.now(), message.account
+        unit = "m" + hashlib.sha256(f"{caller}\0{message.id}".encode()).hexdigest()[:32] if message.id else fresh
+        known = False
+        if key:
+            ours = Entry("key", caller, key, request, account, unit, now)
+            entry = await self.keys.first(ours, lifetime=KEY_LIFETIME)
+            _same(entry, request, "idempotency_key_reused", f"Idempotency-Key {key!r} was used for another request.", "Use a new key.")
+            unit, known = entry.unit, entry is not ours
+        ours = Entry("id", caller, message.id or unit, request, account, unit, now)
+        entry = await self.keys.first(ours)
+        _same(entry, request, "id_taken", f"Id {ours.name!r} was used for another mail.", "Give each mail an id of its own.")
+        return Ref(entry.account, entry.unit), known or entry is not ours
+
+    async def batch(self, lines: list[Line], refused: list[RefusedLine], caller: str, request: str, key: str | None = None) -> Batch:
+        """Accepts all lines at once: nothing counts before the commit. The same key and request goes on with the same batch."""
+        unit, now = f"b{self.deliver.new_nonce()}", self.deliver.store.now()
+        if key:
+            entry = await self.keys.first(Entry("key", caller, key, request, "", unit, now), lifetime=KEY_LIFETIME)
+            _same(entry, request, "idempotency_key_reused", f"Idempotency-Key {key!r} was used for another request.", "Use a new key.")
+            unit, now = entry.unit, entry.created
+            found = await self.deliver.ledger.batch(unit)
+            if found is not None:
+                return found
+        slices = _sliced(unit, caller, now, lines)
+        batch = Batch(unit, caller, now, {account: len(parts) for account, parts in slices.items()}, len(refused))
+        await self._put_bodies(slices)
+        await self._put_refused(batch, refused)
+        for parts in slices.values():
+            await self._insert([slice_ for slice_, _ in parts])
+        await self.keys.put(_entries(slices, caller, request, now))
+        await self.deliver.ledger.put_batch(batch, commit=True)
+        record("batch.accepted", batch=unit, mails=len(lines), refused=len(refused), slices=sum(batch.slices.values()))
+        await asyncio.gather(*map(self.deliver.refill, slices))
+        return batch
+
+    async def _put_bodies(self, slices: Mapping[str, list[tuple[Slice, list[Message]]]]) -> None:
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def put(slice_: Slice, messages: list[Message]) -> None:
+            async with gate:
+                await self.deliver.outbox.put(slice_.ref, messages)
+
+        await asyncio.gather(*(put(*part) for parts in slices.values() for part in parts))
+
+    async def _put_refused(self, batch: Batch, refused: list[RefusedLine]) -> None:
+        if refused:
+            await self.deliver.store.put_blob(OUTBOX_CONTAINER, refused_name(batch.id), msgspec.json.encode(refused))
+
+    async def _insert(self, slices: list[Slice]) -> None:
+        """A conflict is our own earlier try, cut off before its commit: the same key and request make the same rows."""
+        for at in range(0, len(slices), SLICES_A_WRITE):
+            try:
+                await self.deliver.ledger.insert(slices[at : at + SLICES_A_WRITE])
+            except StorageConflict:
+                record("batch.resumed", batch=slices[at].ref.unit)
+
+
+QUEUE = "queue"  # who put a plain message on the queue; no caller can have this name, callers are client ids
+
+
+def refused_name(batch_id: str) -> str:
+    return f"batches/{batch_id}/refused.json"
+
+
+def request_hash(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _same(entry: Entry, request: str, code: str, detail: str, next_step: str) -> None:
+    if entry.request != request:
+        raise Conflict(code, detail, next_step)
+
+
+def _sliced(unit: str, caller: str, now: float, lines: Iterable[Line]) -> dict[str, list[tuple[Slice, list[Message]]]]:
+    """By account in order of appearance: at most 20 mails and 3 MB a slice."""
+    parts: dict[str, list[list[Line]]] = {}
+    sizes: dict[str, int] = {}
+    for line in lines:
+        account, size = line.message.account, _size(line.message)
+        mine = parts.setdefault(account, [])
+        if not mine or len(mine[-1]) == SLICE_MAILS or sizes[account] + size > SLICE_BYTES:
+            mine.append([])
+            sizes[account] = 0
+        mine[-1].append(line)
+        sizes[account] += size
+    return {
+        account: [(_slice(unit, caller, now, order, number, part), [line.message for line in part]) for number, part in enumerate(mine)]
+        for order, (account, mine) in enumerate(parts.items())
+    }
+
+
+def _slice(unit: str, caller: str, now: float, order: int, number: int, part: list[Line]) -> Slice:
+    mails = tuple(
+        Mail(id=line.message.id or f"{unit}.{order}.{number}.{at}", line=line.number, stamp=f"{unit}.{order}.{number}.{at}")
+        for at, line in enumerate(part)
+    )
+    return Slice(ref=Ref(part[0].message.account, unit, number), caller=caller, mails=mails, created=now, batch=True)
+
+
+def _size(message: Message) -> int:
+    """Bytes that the mail takes of a request, roughly: base64 makes 4 of 3."""
+    texts = len(message.text or "") + len(message.html or "") + len(message.subject)
+    return 1024 + 2 * texts + sum(len(a.content) for a in message.attachments) * 4 // 3 + len(message.mime or b"") * 4 // 3
+
+
+def _entries(slices: Mapping[str, list[tuple[Slice, list[Message]]]], caller: str, request: str, now: float) -> list[Entry]:
+    """Where to find the mails that have ids of their own."""
+    return [
+        Entry("id", caller, message.id, request, slice_.ref.account, slice_.ref.unit, now, slice_.ref.slice, at)
+        for parts in slices.values()
+        for slice_, messages in parts
+        for at, message in enumerate(messages)
+        if message.id
+    ]

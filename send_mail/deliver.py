@@ -1,0 +1,259 @@
+"""How an accepted mail is sent once: claim, reconcile, send inside the fence, settle. For queue and HTTP, one code path.
+
+The ledger says what is owed; a ticket is only a nudge. docs/architecture.md tells the protocol and why each step is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from mailroom.errors import AccountFault, DeliveryInDoubt, MailroomError, NotSent, ProviderError, Refused, Throttled, TokenRejected
+from mailroom.events import record
+from mailroom.model.account import Account, Timing
+from mailroom.model.lane import PERMITS, Permit
+from mailroom.model.message import Message, Outgoing, Receipt
+from mailroom.model.slice import Mail, Ref, Slice
+from mailroom.model.token import Token
+from mailroom.ports import Keyring, Sender, Store
+from mailroom.storage.lanes import StoredLanes
+from mailroom.storage.ledger import StoredLedger
+from mailroom.storage.outbox import StoredOutbox
+
+WINDOW = 4  # tickets of one lane alive at a time
+MARGIN = 2.0  # seconds: storage's clock has whole seconds, and a worker may pause between fence and call
+
+Answer = Receipt | ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A slice in our hands. `before` is how it stood, `fence` the monotonic time by which the last call must have begun."""
+
+    account: Account
+    before: Slice
+    ours: Slice
+    fence: float
+
+    @property
+    def mine(self) -> list[int]:
+        """The mails that this claim took: those that were due."""
+        pairs = enumerate(zip(self.before.mails, self.ours.mails, strict=True))
+        return [at for at, (old, new) in pairs if new.attempt > old.attempt]
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    accounts: Mapping[str, Account]
+    timing: Timing
+    store: Store
+    ledger: StoredLedger
+    lanes: StoredLanes
+    outbox: StoredOutbox
+    keyring: Keyring
+    sender_of: Callable[[Account], Sender]
+    monotonic: Callable[[], float]
+    new_nonce: Callable[[], str]
+    _committed: set[str] = field(default_factory=set)
+
+    async def work(self, ref: Ref) -> Slice | None:
+        """One ticket. The slice as it stands afterwards; None when there is no such slice."""
+        account, found = self.accounts.get(ref.account), await self.ledger.read(ref)
+        if found is None or account is None:
+            record("ticket.without_slice" if account else "ticket.without_account", warn=True, account=ref.account, unit=ref.unit)
+            return found
+        found, now = found.lapsed(self.store.now(), self.timing.grace), self.store.now()
+        if not found.owed:
+            return found
+        if found.due > now:
+            await self._put_off(found, found.due)
+            return found
+        claim = await self.take(account, found, single=not found.batch)
+        if isinstance(claim, float):
+            await self._put_off(found, claim)
+            return found
+        return await self.attempt(claim)
+
+    async def take(self, account: Account, found: Slice, *, single: bool, born: bool = False) -> Claim | float:
+        """The slice claimed, with the lane's permit; or the time at which to come again. A `born` slice is not in the ledger yet."""
+        started, now, nonce = self.monotonic(), self.store.now(), self.new_nonce()
+        until = now + self.timing.claim
+        due = sum(mail.due <= now for mail in found.mails)
+        permit = Permit(nonce, 1 if due == 1 else PERMITS, until)
+        later = await self.lanes.take(account, permit, due, single=single)
+        if later is not None:
+            return later
+        ours = found.claimed(nonce, now, until) if born else await self.ledger.claim(found, nonce, until)
+        if ours is None:
+            await self.lanes.release(account, nonce)
+            return self.store.now() + 1.0
+        return Claim(account, found, ours, started + self.timing.claim - self.timing.call - MARGIN)
+
+    async def attempt(self, claim: Claim, messages: Sequence[Message] | None = None) -> Slice:
+        """Reconcile, send, settle; then the lane's next tickets."""
+        outcomes, rest = await self._outcomes(claim, messages)
+        settled = await self.ledger.settle(claim.ours, outcomes)
+        not_before = self.store.now() + rest if rest else 0.0
+        await self.lanes.release(claim.account, claim.ours.claim, not_before=not_before)
+        for mail in (settled.mails[at] for at in claim.mine):
+            self._tell(claim.account, mail)
+        if settled.owed:
+            await self.outbox.nudge(settled.ref, max(settled.due, not_before))
+        await self.refill(claim.account.name)
+        return settled
+
+    async def refill(self, account: str) -> None:
+        """Tickets for the lane's oldest slices, so that at most WINDOW of them are alive."""
+        alive = 0
+        for marker in await self.ledger.owed(account, top=4 * WINDOW):
+            if alive == WINDOW:
+                return
+            if not marker.due:
+                if marker.batch and not await self.committed(marker.ref.unit):
+                    continue
+                if await self.ledger.give_ticket(marker, self.store.now(), again=False):
+                    await self.outbox.nudge(marker.ref, 0.0)
+            alive += 1
+
+    async def committed(self, batch_id: str) -> bool:
+        if batch_id not in self._committed:
+            if await self.ledger.batch(batch_id) is None:
+                return False
+            self._committed.add(batch_id)
+        return True
+
+    async def _put_off(self, found: Slice, due: float) -> None:
+        """A new ticket before the old one is deleted; never mere success, for whoever holds the claim may be dead."""
+        await self.outbox.nudge(found.ref, due)
+        if due > self.store.now() + self.timing.claim:
+            await self.ledger.put_off(found, due)
+
+    async def _outcomes(self, claim: Claim, messages: Sequence[Message] | None) -> tuple[dict[int, Mail], float]:
+        """What became of each mail that we claimed, and for how long the lane should rest."""
+        messages = messages or await self.outbox.get(claim.ours.ref)
+        if messages is None:
+            return {at: self._bodiless(claim, at) for at in claim.mine}, 0.0
+        outgoing = {at: Outgoing(claim.ours.mails[at].stamp, messages[at]) for at in claim.mine}
+        outcomes = self._expired(claim) | await self._reconcile(claim, outgoing)
+        going = {at: mail for at, mail in outgoing.items() if at not in outcomes}
+        answers = await self._send(claim, going) if going else {}
+        outcomes |= {at: self._settled(claim, at, answer) for at, answer in answers.items()}
+        return outcomes, max((self._rest(answer) for answer in answers.values()), default=0.0)
+
+    def _expired(self, claim: Claim) -> dict[int, Mail]:
+        if claim.ours.created + self.timing.give_up > self.store.now():
+            return {}
+        why = Refused("expired", "The mail could not be sent within the time allowed.", "See the account's events for the reason.")
+        return {at: claim.before.mails[at].ended("refused", why) for at in claim.mine if claim.before.mails[at].doubt_since is None}
+
+    async def _reconcile(self, claim: Claim, outgoing: dict[int, Outgoing]) -> dict[int, Mail]:
+        """What was in doubt is asked for. What is not found may go again, and is absent here."""
+        doubtful = [at for at in claim.mine if claim.before.mails[at].doubt_since is not None]
+        if not doubtful:
+            return {}
+        if not claim.account.can_be_asked:
+            return {at: self._unaskable(claim, at) for at in doubtful if claim.account.in_doubt == "hold"}
+        try:
+            found = await self._ask(claim.account, [outgoing[at] for at in doubtful])
+        except (AccountFault, ProviderError) as fault:
+            return {at: self._still_doubtful(claim, at, fault) for at in doubtful}
+        pairs = zip(doubtful, found, strict=True)
+        return {at: claim.ours.mails[at].sent(receipt) for at, receipt in pairs if receipt is not None}
+
+    async def _ask(self, account: Account, mails: Sequence[Outgoing]) -> list[Receipt | None]:
+        sender, token = self.sender_of(account), await self.keyring.token(account)
+        try:
+            return await self._question(sender, account, mails, token)
+        except TokenRejected:
+            await self.keyring.bar(account, token)
+            return await self._question(sender, account, mails, await self.keyring.token(account))
+
+    async def _question(self, sender: Sender, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+        try:
+            async with asyncio.timeout(self.timing.call):
+                return await sender.ask(account, mails, token)
+        except TimeoutError as error:
+            raise NotSent("question_timeout", "The provider did not answer in time whether the mail was sent.") from error
+
+    async def _send(self, claim: Claim, going: dict[int, Outgoing]) -> dict[int, Answer]:
+        try:
+            token = await self.keyring.token(claim.account)
+        except AccountFault as fault:
+            return dict.fromkeys(going, _not_sent(fault))
+        answers = await self._call(claim, going, token)
+        rejected = {at: going[at] for at, answer in answers.items() if isinstance(answer, TokenRejected)}
+        if rejected:
+            await self.keyring.bar(claim.account, token)
+            answers |= await self._again(claim, rejected)
+        return answers
+
+    async def _again(self, claim: Claim, rejected: dict[int, Outgoing]) -> dict[int, Answer]:
+        """After a 401 nothing was sent: one new token, the fence again, one more call."""
+        try:
+            token = await self.keyring.token(claim.account)
+        except AccountFault as fault:
+            return dict.fromkeys(rejected, _not_sent(fault))
+        return await self._call(claim, rejected, token)
+
+    async def _call(self, claim: Claim, going: dict[int, Outgoing], token: Token) -> dict[int, Answer]:
+        """The fence, and right behind it the call. Below here nothing ever repeats a POST."""
+        if self.monotonic() > claim.fence:
+            return dict.fromkeys(going, NotSent("too_late", "The claim would have ended before the call.", retry_after=1.0))
+        try:
+            async with asyncio.timeout(self.timing.call):
+                answers = await self.sender_of(claim.account).send(claim.account, list(going.values()), token)
+        except TimeoutError:
+            return dict.fromkeys(going, DeliveryInDoubt("call_timeout", "The provider did not answer in time."))
+        return dict(zip(going, answers, strict=True))
+
+    def _settled(self, claim: Claim, at: int, answer: Answer) -> Mail:
+        mail, now = claim.ours.mails[at], self.store.now()
+        if isinstance(answer, Receipt):
+            return mail.sent(answer)
+        if isinstance(answer, Refused):
+            return mail.ended("refused", answer)
+        if isinstance(answer, NotSent | TokenRejected):
+            return mail.pending(now + self._rest(answer), answer)
+        if claim.account.can_be_asked:
+            return mail.doubtful(now, now + max(self.timing.grace, answer.retry_after or 0.0), answer)
+        if isinstance(answer, Throttled):  # nobody can be asked: a 429 then counts as not sent
+            return mail.pending(now + self._rest(answer), answer)
+        return mail.ended("held", answer) if claim.account.in_doubt == "hold" else mail.pending(now + self.timing.grace, answer)
+
+    def _still_doubtful(self, claim: Claim, at: int, fault: MailroomError) -> Mail:
+        mail, now = claim.before.mails[at], self.store.now()
+        if claim.ours.created + self.timing.give_up <= now:
+            return mail.ended("held", fault)
+        return mail.doubtful(mail.doubt_since or now, now + (fault.retry_after or self.timing.pause), fault)
+
+    def _unaskable(self, claim: Claim, at: int) -> Mail:
+        why = DeliveryInDoubt("cannot_ask", "The mail may have been sent, and this account can't be asked.", "Look, then decide by hand.")
+        return claim.before.mails[at].ended("held", why)
+
+    def _bodiless(self, claim: Claim, at: int) -> Mail:
+        why = Refused("body_missing", "The mail's body is no longer in storage.", "Send the mail again as a new one.")
+        mail = claim.before.mails[at]
+        return mail.ended("refused" if mail.doubt_since is None else "held", why)
+
+    def _rest(self, answer: Answer) -> float:
+        """How long the lane rests after this answer: faults of the account and its provider pause it, those of the mail don't."""
+        if isinstance(answer, NotSent | TokenRejected | Throttled):
+            return self.timing.pause if answer.retry_after is None else answer.retry_after
+        return 0.0
+
+    def _tell(self, account: Account, mail: Mail) -> None:
+        """The activity log. `attempt` counts claims, so a second one is worth a look."""
+        facts = {"account": account.name, "id": mail.id, "attempt": mail.attempt, "path": mail.path, "code": mail.code}
+        record(f"mail.{mail.status}", warn=mail.status != "sent", **facts, request_id=mail.request_id)
+
+
+def _not_sent(fault: MailroomError) -> NotSent:
+    return NotSent(fault.code, fault.detail, fault.next_step, retry_after=fault.retry_after)
+
+
+def nonces(prefix: str) -> Callable[[], str]:
+    """Nonces of one process: a random prefix and a count."""
+    numbers = count()
+    return lambda: f"{prefix}{next(numbers):06x}"

@@ -1,0 +1,89 @@
+"""What became of a mail or a batch, for the caller who made it and nobody else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from mailroom.errors import NotFound
+from mailroom.model.batch import Batch, RefusedLine
+from mailroom.model.places import OUTBOX_CONTAINER
+from mailroom.model.slice import STATUSES, Mail, Ref, Slice
+from mailroom.ports import Store
+from mailroom.storage.keys import StoredKeys
+from mailroom.storage.ledger import StoredLedger
+from send_mail.accept import refused_name
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    store: Store
+    ledger: StoredLedger
+    keys: StoredKeys
+
+    async def message(self, name: str, caller: str) -> dict[str, Any]:
+        """Raises NotFound, also for what another caller made."""
+        where = await self._where(name, caller)
+        slice_ = await self.ledger.read(where[0]) if where else None
+        if where is None or slice_ is None or slice_.caller != caller or where[1] >= len(slice_.mails):
+            raise NotFound("message_unknown", f"There is no message {name!r} of yours.", "Use the id that the accepting answer gave.")
+        return mail_view(slice_, slice_.mails[where[1]])
+
+    async def batch(self, batch_id: str, caller: str) -> dict[str, Any]:
+        """Raises NotFound, also for what another caller made."""
+        batch = await self.ledger.batch(batch_id)
+        if batch is None or batch.caller != caller:
+            raise NotFound("batch_unknown", f"There is no batch {batch_id!r} of yours.", "Use the id that the accepting answer gave.")
+        mails = [mail for slice_ in await self.ledger.slices(batch) for mail in slice_.mails]
+        counts = Counter(mail.status for mail in mails)
+        counts["refused"] += batch.refused
+        refused = [_refused(mail) for mail in mails if mail.status == "refused"] + await self._refused_lines(batch)
+        return {
+            "id": batch.id,
+            "counts": {status: counts[status] for status in STATUSES},
+            "refused": sorted(refused, key=lambda one: one["line"]),
+        }
+
+    async def _refused_lines(self, batch: Batch) -> list[dict[str, Any]]:
+        body = await self.store.get_blob(OUTBOX_CONTAINER, refused_name(batch.id)) if batch.refused else None
+        lines = msgspec.json.decode(body, type=list[RefusedLine]) if body else []
+        return [{"id": line.id, "line": line.line, "code": line.code, "detail": line.detail} for line in lines]
+
+    async def _where(self, name: str, caller: str) -> tuple[Ref, int] | None:
+        entry = await self.keys.find("id", caller, name)
+        if entry is not None:
+            return Ref(entry.account, entry.unit, entry.slice), entry.index
+        unit, *rest = name.rsplit(".", 3)
+        if len(rest) != 3 or not all(part.isdigit() for part in rest):
+            return None
+        batch = await self.ledger.batch(unit)
+        order, number, at = map(int, rest)
+        if batch is None or order >= len(batch.slices):
+            return None
+        return Ref(list(batch.slices)[order], unit, number), at
+
+
+def mail_view(slice_: Slice, mail: Mail) -> dict[str, Any]:
+    """The JSON of one mail; what is not known is left out."""
+    view = {
+        "id": mail.id,
+        "status": mail.status,
+        "account": slice_.ref.account,
+        "batch": slice_.ref.unit if slice_.batch else None,
+        "line": mail.line,
+        "attempts": mail.attempt,
+        "path": mail.path,
+        "provider_id": mail.provider_id,
+        "request_id": mail.request_id,
+        "note": mail.note,
+        "code": mail.code,
+        "detail": mail.detail,
+    }
+    return {name: value for name, value in view.items() if value is not None}
+
+
+def _refused(mail: Mail) -> dict[str, Any]:
+    return {"id": mail.id, "line": mail.line, "code": mail.code, "detail": mail.detail}

@@ -1,0 +1,188 @@
+"""The doors of the sending room: HTTP, queue and timer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+import azure.functions as func
+import msgspec
+
+from mailroom import problem, wiring
+from mailroom.errors import BadInput, MailroomError, Refused, TooLarge
+from mailroom.events import record
+from mailroom.model.account import Caller
+from mailroom.model.message import Message
+from mailroom.model.places import OUTBOX_QUEUE
+from mailroom.model.slice import Slice
+from mailroom.storage.outbox import read_ticket
+from send_mail import batches, parse
+from send_mail.accept import QUEUE, Accept, request_hash
+from send_mail.deliver import Deliver, nonces
+from send_mail.status import Status, mail_view
+from send_mail.sweep import Sweep
+
+BATCH_LIMIT = 20 * 1024 * 1024
+
+blueprint = func.Blueprint()
+
+Handler = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
+
+
+@wiring.once
+def deliver() -> Deliver:
+    return Deliver(
+        accounts=wiring.settings().accounts,
+        timing=wiring.settings().timing,
+        store=wiring.store(),
+        ledger=wiring.ledger(),
+        lanes=wiring.lanes(),
+        outbox=wiring.outbox(),
+        keyring=wiring.keyring(),
+        sender_of=wiring.sender,
+        monotonic=wiring.monotonic,
+        new_nonce=nonces(wiring.random_prefix()),
+    )
+
+
+@wiring.once
+def accept() -> Accept:
+    return Accept(deliver(), wiring.keys())
+
+
+@wiring.once
+def status() -> Status:
+    return Status(wiring.store(), wiring.ledger(), wiring.keys())
+
+
+@blueprint.route("messages", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.function_name("post_message")
+async def post_message(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answered(req, _post_message)
+
+
+async def _post_message(req: func.HttpRequest) -> func.HttpResponse:
+    caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
+    message = _message(req)
+    wiring.gate().allow(caller, message.account)
+    slice_ = await accept().single(message, caller.client_id, _request(req), _key(req))
+    return _accepted(slice_)
+
+
+@blueprint.route("messages/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.function_name("get_message")
+async def get_message(req: func.HttpRequest) -> func.HttpResponse:
+    async def answer(req: func.HttpRequest) -> func.HttpResponse:
+        caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
+        return _json(200, await status().message(req.route_params["id"], caller.client_id))
+
+    return await _answered(req, answer)
+
+
+@blueprint.route("batches", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.function_name("post_batch")
+async def post_batch(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answered(req, _post_batch)
+
+
+async def _post_batch(req: func.HttpRequest) -> func.HttpResponse:
+    caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
+    body = req.get_body()
+    if len(body) > BATCH_LIMIT:
+        raise TooLarge("batch_too_large", f"The batch has {len(body)} bytes; the limit is {BATCH_LIMIT}.", "Split it into several batches.")
+    good, refused = batches.lines(body, _checker(caller), partial=req.params.get("partial", "").lower() == "true")
+    batch = await accept().batch(good, refused, caller.client_id, _request(req), _key(req))
+    return _json(202, await status().batch(batch.id, caller.client_id), Location=f"/api/batches/{batch.id}")
+
+
+@blueprint.route("batches/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.function_name("get_batch")
+async def get_batch(req: func.HttpRequest) -> func.HttpResponse:
+    async def answer(req: func.HttpRequest) -> func.HttpResponse:
+        caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
+        return _json(200, await status().batch(req.route_params["id"], caller.client_id))
+
+    return await _answered(req, answer)
+
+
+@blueprint.queue_trigger("msg", OUTBOX_QUEUE, "AzureWebJobsStorage")
+@blueprint.function_name("deliver_mail")
+async def deliver_mail(msg: func.QueueMessage) -> None:
+    """A ticket of ours, or a plain message that an application put there. What can't be read is poisoned once, not tried five times."""
+    body = msg.get_body()
+    ref = read_ticket(body)
+    if ref is not None:
+        await deliver().work(ref)
+        return
+    try:
+        message = parse.message(body)
+        await accept().single(message, QUEUE, request_hash(body), unit=f"q{request_hash((msg.id or '').encode())[:32]}")
+    except MailroomError as error:
+        if error.retryable:
+            raise
+        record("queue.refused", warn=True, code=error.code, detail=error.detail)
+        await wiring.outbox().poison(body, str(error))
+
+
+@blueprint.timer_trigger("timer", wiring.settings().schedules.sweep)
+@blueprint.function_name("sweep_outbox")
+async def sweep_outbox(timer: func.TimerRequest) -> None:
+    await Sweep(deliver()).run()
+
+
+async def _answered(req: func.HttpRequest, handler: Handler) -> func.HttpResponse:
+    """The handler's answer, or the problem that it met."""
+    try:
+        return await handler(req)
+    except MailroomError as error:
+        record("request.refused", code=error.code, status=error.status, function=req.url.rsplit("/api/", 1)[-1])
+        body = msgspec.json.encode(problem.problem(error))
+        return func.HttpResponse(body, status_code=error.status, headers=problem.headers(error), mimetype=problem.MEDIA_TYPE)
+
+
+def _message(req: func.HttpRequest) -> Message:
+    kind = req.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "message/rfc822":
+        return parse.message(req.get_body())
+    account = req.params.get("account")
+    if not account:
+        raise BadInput("field_missing", "The query has no account.", "Add ?account=NAME for a message/rfc822 body.", field="account")
+    return parse.ready(account, req.get_body())
+
+
+def _checker(caller: Caller) -> Callable[[Message], object]:
+    def check(message: Message) -> None:
+        wiring.gate().allow(caller, message.account)
+        accept().check(message)
+
+    return check
+
+
+def _key(req: func.HttpRequest) -> str | None:
+    key = req.headers.get("Idempotency-Key")
+    if key is not None and not 1 <= len(key) <= 255:
+        what = f"The key has {len(key)} characters."
+        raise BadInput("idempotency_key_invalid", what, "Use 1 to 255 characters.", field="Idempotency-Key")
+    return key
+
+
+def _request(req: func.HttpRequest) -> str:
+    """What makes a request the same: body, query and content type."""
+    query = "&".join(f"{name}={value}" for name, value in sorted(req.params.items()))
+    return request_hash(req.get_body(), query.encode(), req.headers.get("Content-Type", "").encode())
+
+
+def _accepted(slice_: Slice) -> func.HttpResponse:
+    [mail] = slice_.mails
+    view, location = mail_view(slice_, mail), f"/api/messages/{quote(mail.id, safe='')}"
+    if mail.status != "refused":
+        return _json(202, view, Location=location)
+    refusal = problem.problem(Refused(mail.code or "refused", mail.detail or "The provider refused the mail."), id=mail.id)
+    return func.HttpResponse(
+        msgspec.json.encode(refusal), status_code=422, headers={"Location": location}, mimetype=problem.MEDIA_TYPE
+    )
+
+
+def _json(status_code: int, body: dict[str, Any], **headers: str) -> func.HttpResponse:
+    return func.HttpResponse(msgspec.json.encode(body), status_code=status_code, headers=headers, mimetype="application/json")
