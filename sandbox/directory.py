@@ -122,9 +122,12 @@ class Directory:
     def issuer(self, version: Literal[1, 2]) -> str:
         if version == 1:
             return f"https://sts.windows.net/{self.tenant}/"
+        return f"{self.login_url(self.tenant)}/v2.0"
+
+    def login_url(self, tenant: str) -> str:
         if not self.authority:
             raise RuntimeError("set directory.authority to the URL where sandbox.entra is served")
-        return f"{self.authority}/{self.tenant}/v2.0"
+        return f"{self.authority}/{tenant}"
 
     def issue(
         self, client_id: str, audience: str, roles: list[str] | None = None, lifetime: float | None = None, *, certificate: bool = False
