@@ -134,12 +134,14 @@ def credential(profile: Profile) -> Credential:
 
 @cache
 def sender(account: Account) -> Sender:
-    return _provider(account)
+    built: Sender = import_module(f"mailroom.providers.{account.provider}").build(client())
+    return built
 
 
 @cache
 def inbox(account: Account) -> Inbox:
-    return _provider(account)
+    built: Inbox = import_module(f"mailroom.providers.{account.provider}").build(client())
+    return built
 
 
 def scope(account: Account) -> str:

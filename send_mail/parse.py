@@ -66,8 +66,8 @@ def message_of(value: Any) -> Message:
 def ready(account: str, raw: bytes) -> Message:
     """One message from ready RFC 5322 bytes. Raises BadInput."""
     found = mime.envelope(raw)
-    fields = {name: tuple(address(f"{name}[{i}]", text) for i, text in enumerate(getattr(found, name))) for name in ("to", "cc", "bcc")}
-    checked = Message(account=account, subject=found.subject, mime=raw, **fields)
+    to, cc, bcc = (_addresses(name, getattr(found, name)) for name in ("to", "cc", "bcc"))
+    checked = Message(account=account, to=to, cc=cc, bcc=bcc, subject=found.subject, mime=raw)
     _check_recipients(checked)
     return checked
 
@@ -77,12 +77,16 @@ def address(field: str, text: str) -> Address:
     _one_line(field, text)
     found = getaddresses([text])
     if len(found) != 1 or not found[0][1]:
-        raise BadInput("address_invalid", f"{_shown(text)} is not one address.", "Write Ann <ann@example.com> or ann@example.com.", field=field)
+        raise BadInput(
+            "address_invalid", f"{_shown(text)} is not one address.", "Write Ann <ann@example.com> or ann@example.com.", field=field
+        )
     name, spec = found[0]
     if "@" not in spec or spec.endswith("@"):
         raise BadInput("address_without_domain", f"{_shown(text)} has no domain.", "Write the whole address: ann@example.com.", field=field)
     if not _ADDR_SPEC.fullmatch(spec):
-        raise BadInput("address_invalid", f"{_shown(text)} is not an address.", "Write Ann <ann@example.com> or ann@example.com.", field=field)
+        raise BadInput(
+            "address_invalid", f"{_shown(text)} is not an address.", "Write Ann <ann@example.com> or ann@example.com.", field=field
+        )
     return Address(spec, name)
 
 
@@ -96,10 +100,13 @@ def _checked(body: _Body) -> Message:
         raise BadInput("in_reply_to_invalid", what, "Give it as it stands in the mail: <id@example.com>.", field="in_reply_to")
     for at, attachment in enumerate(body.attachments):
         _check_attachment(f"attachments[{at}]", attachment)
-    lists = {name: _addresses(name, getattr(body, name)) for name in ("to", "cc", "bcc", "reply_to")}
     checked = Message(
         account=body.account,
         id=body.id,
+        to=_addresses("to", body.to),
+        cc=_addresses("cc", body.cc),
+        bcc=_addresses("bcc", body.bcc),
+        reply_to=_addresses("reply_to", body.reply_to),
         subject=body.subject,
         text=body.text,
         html=body.html,
@@ -107,7 +114,6 @@ def _checked(body: _Body) -> Message:
         importance=body.importance,
         in_reply_to=body.in_reply_to,
         attachments=tuple(body.attachments),
-        **lists,
     )
     _check_recipients(checked)
     return checked

@@ -160,7 +160,7 @@ def _checker(caller: Caller) -> Callable[[Message], object]:
 
 
 def _key(req: func.HttpRequest) -> str | None:
-    key = req.headers.get("Idempotency-Key")
+    key: str | None = req.headers.get("Idempotency-Key")
     if key is not None and not 1 <= len(key) <= 255:
         what = f"The key has {len(key)} characters."
         raise BadInput("idempotency_key_invalid", what, "Use 1 to 255 characters.", field="Idempotency-Key")
@@ -179,9 +179,7 @@ def _accepted(slice_: Slice) -> func.HttpResponse:
     if mail.status != "refused":
         return _json(202, view, Location=location)
     refusal = problem.problem(Refused(mail.code or "refused", mail.detail or "The provider refused the mail."), id=mail.id)
-    return func.HttpResponse(
-        msgspec.json.encode(refusal), status_code=422, headers={"Location": location}, mimetype=problem.MEDIA_TYPE
-    )
+    return func.HttpResponse(msgspec.json.encode(refusal), status_code=422, headers={"Location": location}, mimetype=problem.MEDIA_TYPE)
 
 
 def _json(status_code: int, body: dict[str, Any], **headers: str) -> func.HttpResponse:

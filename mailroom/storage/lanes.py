@@ -11,7 +11,7 @@ from mailroom.errors import StorageConflict
 from mailroom.model.account import Account
 from mailroom.model.lane import Lane, Permit
 from mailroom.model.places import LANES_TABLE
-from mailroom.model.row import Change, Row
+from mailroom.model.row import Change, Row, Value
 from mailroom.ports import Store
 
 TRIES = 8
@@ -63,11 +63,11 @@ def _read(row: Row | None) -> Lane:
 
 
 def _write(account: Account, lane: Lane, row: Row | None) -> Change:
-    values = {
+    values: dict[str, Value] = {
         "shared": lane.shared,
         "singles": lane.singles,
         "not_before": lane.not_before,
         "permits": msgspec.json.encode(lane.permits).decode(),
     }
-    verb = "insert" if row is None else "replace"
-    return Change(verb, Row(account.name, account.provider, values, row.etag if row else ""))
+    changed = Row(account.name, account.provider, values, row.etag if row else "")
+    return Change("replace" if row else "insert", changed)

@@ -15,7 +15,7 @@ import msgspec
 from mailroom.errors import StorageConflict, StorageDown
 from mailroom.model.batch import Batch
 from mailroom.model.places import LEDGER_TABLE
-from mailroom.model.row import Change, Row
+from mailroom.model.row import Change, Row, Value
 from mailroom.model.slice import Mail, Ref, Slice
 from mailroom.ports import Store
 
@@ -101,8 +101,8 @@ class StoredLedger:
 
     async def give_ticket(self, marker: Marker, due: float, *, again: bool) -> bool:
         """Marks the slice as having a ticket; False when somebody else has just done so."""
-        values = {"due": due, "reissued": marker.reissued + 1 if again else marker.reissued}
-        row = Row(marker.ref.account, _marker_key(marker.ref, marker.created), dict(values), marker.etag)
+        values: dict[str, Value] = {"due": due, "reissued": marker.reissued + 1 if again else marker.reissued}
+        row = Row(marker.ref.account, _marker_key(marker.ref, marker.created), values, marker.etag)
         try:
             await self._store.write(LEDGER_TABLE, [Change("merge", row)])
         except StorageConflict:
@@ -119,7 +119,7 @@ class StoredLedger:
 
     async def put_batch(self, batch: Batch, *, commit: bool) -> None:
         """The header; `commit` is the write that accepts the batch."""
-        values = {
+        values: dict[str, Value] = {
             "caller": batch.caller,
             "created": batch.created,
             "committed": commit,
@@ -127,7 +127,7 @@ class StoredLedger:
             "slices": msgspec.json.encode(batch.slices).decode(),
             "refused": batch.refused,
         }
-        await self._store.write(LEDGER_TABLE, [Change("upsert", Row(_batch_key(batch.id), "header", dict(values)))])
+        await self._store.write(LEDGER_TABLE, [Change("upsert", Row(_batch_key(batch.id), "header", values))])
 
     async def batch(self, batch_id: str) -> Batch | None:
         """A committed batch."""
@@ -170,7 +170,7 @@ def _batch_key(batch_id: str) -> str:
 
 
 def _row(slice_: Slice) -> Row:
-    values = {
+    values: dict[str, Value] = {
         "caller": slice_.caller,
         "mails": msgspec.json.encode(slice_.mails).decode(),
         "created": slice_.created,
@@ -179,7 +179,7 @@ def _row(slice_: Slice) -> Row:
         "claim_until": slice_.claim_until,
         "owed": slice_.owed,
     }
-    return Row(slice_.ref.account, _key(slice_.ref), dict(values), slice_.etag)
+    return Row(slice_.ref.account, _key(slice_.ref), values, slice_.etag)
 
 
 def _slice(row: Row) -> Slice:
@@ -198,8 +198,8 @@ def _slice(row: Row) -> Slice:
 
 
 def _marker_row(slice_: Slice, due: float) -> Row:
-    values = {"due": due, "reissued": 0, "created": slice_.created, "batch": slice_.batch, "owed": True}
-    return Row(slice_.ref.account, _marker_key(slice_.ref, slice_.created), dict(values))
+    values: dict[str, Value] = {"due": due, "reissued": 0, "created": slice_.created, "batch": slice_.batch, "owed": True}
+    return Row(slice_.ref.account, _marker_key(slice_.ref, slice_.created), values)
 
 
 def _marker(row: Row) -> Marker:
