@@ -29,6 +29,10 @@ class Ca:
     def bundle(self) -> Path:
         return self.folder / "ca-bundle.pem"
 
+    def context(self) -> ssl.SSLContext:
+        """For a client in this process."""
+        return ssl.create_default_context(cafile=self.bundle)
+
     def cert_for_localhost(self) -> tuple[Path, Path]:
         """The certificate file and the key file."""
         return self.folder / "localhost.pem", self.folder / "localhost-key.pem"

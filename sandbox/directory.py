@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.signing import BadToken, SigningKeys
 
@@ -106,7 +107,11 @@ class Directory:
         return app
 
     def register_certificate(self, client_id: str, der: bytes) -> None:
-        self.apps[client_id].certificates.append(x509.load_der_x509_certificate(der))
+        """RSA only, as Entra takes no other for an application."""
+        certificate = x509.load_der_x509_certificate(der)
+        if not isinstance(certificate.public_key(), rsa.RSAPublicKey):
+            raise ValueError("an application signs in with RSA certificates only")
+        self.apps[client_id].certificates.append(certificate)
 
     def app(self, name: str) -> App:
         return next(app for app in self.apps.values() if app.name == name)

@@ -64,7 +64,7 @@ REFUSALS: dict[int, tuple[int, str, str]] = {  # number: status, `error`, text
         "Client assertion is not within its valid time range. Current time: {now}, assertion valid from {start}, "
         f"expiry time of assertion {{end}}. {SEE_CERTIFICATES}",
     ),
-    700027: (401, "invalid_client", "{text} [Reason - {reason}]"),
+    700027: (401, "invalid_client", "{text}"),
     900144: (400, "invalid_request", "The request body must contain the following parameter: '{parameter}'."),
     1002012: (
         400,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -38,8 +39,7 @@ class Entra:
 
     async def token(self, request: Request) -> Response:
         tenant = self._tenant(request)
-        async with request.form() as form:
-            fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        fields = dict(parse_qsl((await request.body()).decode(errors="replace")))
         basic = request.headers.get("authorization", "")
         answer = grants.token(grants.TokenRequest(self.directory, tenant, fields, basic))
         return JSONResponse(answer, headers=_headers(request))

@@ -6,25 +6,26 @@ learn.microsoft.com/entra/identity-platform/certificate-credentials. An assertio
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from joserfc import jws
-from joserfc.errors import BadSignatureError, JoseError
-from joserfc.jwk import RSAKey
-from joserfc.jws import CompactSignature
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 
 from sandbox.directory import App
 from sandbox.entra.aadsts import Refusal
 
-ALGORITHMS = ["PS256", "RS256"]
+PADDINGS: dict[str, AsymmetricPadding] = {
+    "PS256": padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH),
+    "RS256": padding.PKCS1v15(),
+}
 JWT_TYPES = ("JWT", "http://openid.net/specs/jwt/1.0")
 SKEW = 300
 LAST_SECOND = datetime.max.replace(tzinfo=UTC).timestamp() - 1
@@ -33,54 +34,60 @@ THUMBPRINTS: dict[str, hashes.HashAlgorithm] = {"x5t#S256": hashes.SHA256(), "x5
 
 def verify(assertion: str, app: App, audiences: Collection[str], now: float) -> None:
     """Raises Refusal."""
-    signed = _parse(assertion)
-    header = signed.headers()
-    claims = _claims(signed)
-    if header.get("typ") not in JWT_TYPES:
+    jwt = _parse(assertion)
+    if jwt.header.get("typ") not in JWT_TYPES:
         raise Refusal(5002727)
-    if header.get("alg") not in ALGORITHMS:
-        raise Refusal(700027, text="Invalid JWT token.", reason="Unsupported asymmetric signing algorithm.")
-    if claims.get("iss") != app.client_id or claims.get("sub") != app.client_id:
+    if str(jwt.header.get("alg")) not in PADDINGS:
+        raise Refusal(700027, text="Invalid JWT token. Unsupported asymmetric signing algorithm.")
+    if jwt.claims.get("iss") != app.client_id or jwt.claims.get("sub") != app.client_id:
         raise Refusal(700021)
-    _check_signature(assertion, app, header, now)
-    if claims.get("aud") not in audiences:
+    _check_signature(jwt, app, now)
+    if str(jwt.claims.get("aud")) not in audiences:
         raise Refusal(700023)
-    _check_time(claims, now)
+    _check_time(jwt.claims, now)
 
 
-def _parse(assertion: str) -> CompactSignature:
+@dataclass(frozen=True, slots=True)
+class Jwt:
+    header: dict[str, Any]
+    claims: dict[str, Any]
+    signed: bytes
+    signature: bytes
+
+
+def _parse(assertion: str) -> Jwt:
+    """By hand, because joserfc takes no header over 512 bytes and a certificate chain (`x5c`) is longer."""
+    signed, _, signature = assertion.rpartition(".")
+    header, _, claims = signed.partition(".")
+    return Jwt(_object(header), _object(claims), signed.encode(), _decode(signature))
+
+
+def _object(part: str) -> dict[str, Any]:
     try:
-        return jws.extract_compact(assertion.encode())
-    except (JoseError, ValueError) as error:
-        raise Refusal(50027) from error
-
-
-def _claims(signed: CompactSignature) -> dict[str, Any]:
-    try:
-        claims = json.loads(signed.payload, parse_constant=_no_number)
+        value = json.loads(_decode(part), parse_constant=_no_number)
     except ValueError as error:
         raise Refusal(50027) from error
-    if not isinstance(claims, dict):
+    if not isinstance(value, dict):
         raise Refusal(50027)
-    return claims
+    return value
 
 
-def _check_signature(assertion: str, app: App, header: dict[str, Any], now: float) -> None:
-    where = _where_to_look(app.client_id)
-    thumbprint, certificate = _find(app, header)
+def _check_signature(jwt: Jwt, app: App, now: float) -> None:
+    thumbprint, certificate = _find(app, jwt.header)
     used = f"Thumbprint of key used by client: '{thumbprint.hex().upper()}', " if thumbprint else ""
     if certificate is None:
         text = "The certificate with identifier used to sign the client assertion is not registered on application."
-        raise Refusal(700027, text=text, reason=f"The key was not found., {used}{where}")
+        raise _failed(app, text, f"The key was not found., {used}")
     used += f"Found key '{_validity(certificate)}', "
     if now > certificate.not_valid_after_utc.timestamp():
-        raise Refusal(700027, text="Client assertion contains an invalid signature.", reason=f"The key used is expired., {used}{where}")
-    key = RSAKey.import_key(certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        raise _failed(app, "Client assertion contains an invalid signature.", f"The key used is expired., {used}")
+    key = certificate.public_key()
+    assert isinstance(key, rsa.RSAPublicKey), "the directory registers no other certificates"
     try:
-        jws.deserialize_compact(assertion, key, algorithms=ALGORITHMS)
-    except BadSignatureError as error:
-        reason = f"Key was found, but use of the key to verify the signature failed., {used}{where}"
-        raise Refusal(700027, text="Client assertion failed signature validation.", reason=reason) from error
+        key.verify(jwt.signature, jwt.signed, PADDINGS[jwt.header["alg"]], hashes.SHA256())
+    except InvalidSignature as error:
+        reason = f"Key was found, but use of the key to verify the signature failed., {used}"
+        raise _failed(app, "Client assertion failed signature validation.", reason) from error
 
 
 def _find(app: App, header: dict[str, Any]) -> tuple[bytes, x509.Certificate | None]:
@@ -94,9 +101,10 @@ def _find(app: App, header: dict[str, Any]) -> tuple[bytes, x509.Certificate | N
 
 
 def _decode(value: str) -> bytes:
+    bare = value.rstrip("=")
     try:
-        return base64.urlsafe_b64decode(value.rstrip("=") + "=" * (-len(value.rstrip("=")) % 4))
-    except binascii.Error as error:
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
+    except ValueError as error:
         raise Refusal(50027) from error
 
 
@@ -122,10 +130,11 @@ def _no_number(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _where_to_look(client_id: str) -> str:
-    return (
-        f"Please visit the Azure Portal, Graph Explorer or directly use MS Graph to see configured keys for app Id '{client_id}'. Review "
-        "the documentation at https://docs.microsoft.com/en-us/graph/deployments to determine the corresponding service endpoint and "
-        "https://docs.microsoft.com/en-us/graph/api/application-get?view=graph-rest-1.0&tabs=http to build a query request URL, such as "
-        f"'https://graph.microsoft.com/beta/applications/{client_id}'."
+def _failed(app: App, text: str, reason: str) -> Refusal:
+    where = (
+        f"Please visit the Azure Portal, Graph Explorer or directly use MS Graph to see configured keys for app Id '{app.client_id}'. "
+        "Review the documentation at https://docs.microsoft.com/en-us/graph/deployments to determine the corresponding service endpoint "
+        "and https://docs.microsoft.com/en-us/graph/api/application-get?view=graph-rest-1.0&tabs=http to build a query request URL, such "
+        f"as 'https://graph.microsoft.com/beta/applications/{app.client_id}'."
     )
+    return Refusal(700027, text=f"{text} [Reason - {reason}{where}]")
