@@ -1,0 +1,154 @@
+"""`mailroom check`: does this account work, step by step, and if not, what is to be done.
+
+A token proves no permission: Exchange's own grants leave no trace in it, and a role in it may be scoped away. So each permission is
+proven by using it: reading by reading, sending by sending one mail, and only where an address for it was given.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from mailroom.errors import BadSettings, MailroomError
+from mailroom.model.account import Account, Profile
+from mailroom.model.message import Address, Message, Outgoing, Receipt
+from mailroom.model.token import Token
+from mailroom.ports import Certificates, Credential, Inbox, Sender, Vault
+
+MARKS = {True: "✓", False: "✗", None: "–"}
+SOON = 30
+
+
+class House(Protocol):
+    """What `mailroom.wiring` builds, as far as it is needed here."""
+
+    def vault(self) -> Vault: ...
+
+    def certificates(self) -> Certificates: ...
+
+    def credential(self, profile: Profile, /) -> Credential: ...
+
+    def scope(self, account: Account, /) -> str: ...
+
+    def sender(self, account: Account, /) -> Sender: ...
+
+    def inbox(self, account: Account, /) -> Inbox: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`ok` is None for what was not checked. `todo` is what to do about it."""
+
+    ok: bool | None
+    what: str
+    said: str
+    todo: str = ""
+
+    def __str__(self) -> str:
+        first = f"{MARKS[self.ok]} {self.what:<11} {self.said}"
+        return f"{first}\n  → {self.todo}" if self.todo else first
+
+
+async def run(account: Account, house: House, *, send_to: str | None = None) -> AsyncIterator[Line]:
+    yield Line(True, "settings", _signs_in(account.profile))
+    yield await _material(account.profile, house)
+    try:
+        token = await house.credential(account.profile).ask(house.scope(account))
+    except MailroomError as error:
+        yield _failed("token", error)
+        for what in ("asking", "inbox", "test mail"):
+            yield Line(None, what, "not checked: there is no token")
+        return
+    yield Line(
+        True, "token", f"a new one from {account.profile.cloud.authority}, good for {(token.expires_at - time.time()) / 60:.0f} minutes"
+    )
+    yield await _asking(account, house, token)
+    yield await _inbox(account, house, token)
+    yield await _mail(account, house, token, send_to)
+
+
+def settings_wrong(error: BadSettings) -> Line:
+    return Line(False, "settings", "\n  ".join(error.mistakes), "Correct accounts.toml or the environment, then check again.")
+
+
+def verdict(failed: int, skipped: int) -> str:
+    left = f" {skipped} not checked." if skipped else ""
+    return f"{failed} failed.{left}" if failed else f"Nothing failed.{left}"
+
+
+async def _material(profile: Profile, house: House) -> Line:
+    """What the grant signs in with, as the vault has it. Never shown, only described."""
+    if profile.certificate:
+        return await _certificate(profile.certificate, house)
+    if profile.secret:
+        try:
+            await house.vault().secret(profile.secret, fresh=True)
+        except MailroomError as error:
+            return _failed("secret", error)
+        return Line(True, "secret", f"{profile.secret} is in the vault")
+    return Line(None, "vault", "nothing to check: this grant signs in with nothing from the vault")
+
+
+async def _certificate(name: str, house: House) -> Line:
+    try:
+        found = await house.certificates().certificate(name)
+    except MailroomError as error:
+        return _failed("certificate", error)
+    days = (found.not_after - datetime.now(UTC)).days
+    todo = f"Make a new version of {name} in the vault and register it with the app before then." if days < SOON else ""
+    said = f"{name} is in the vault, thumbprint {found.thumbprint_sha1}, ends {found.not_after:%Y-%m-%d} (in {days} days)"
+    return Line(True, "certificate", said, todo)
+
+
+async def _asking(account: Account, house: House, token: Token) -> Line:
+    if not account.can_be_asked:
+        then = "a person decides" if account.in_doubt == "hold" else "it is sent again"
+        return Line(None, "asking", f"not checked: its permissions hold no Mail.Read, so where an answer is lost {then}")
+    try:
+        await house.sender(account).ask(account, [_outgoing(account, account.address)], token)
+    except MailroomError as error:
+        return _failed("asking", error)
+    return Line(True, "asking", "sent mail can be searched, so a lost answer is no lost mail")
+
+
+async def _inbox(account: Account, house: House, token: Token) -> Line:
+    if not account.can_be_asked:
+        return Line(None, "inbox", "not checked: its permissions hold no Mail.Read")
+    try:
+        page = await house.inbox(account).page(account, None, token, ids_only=True)
+    except MailroomError as error:
+        return _failed("inbox", error)
+    more = "" if page.last else ", more follow"
+    return Line(True, "inbox", f"{account.folder} can be read: {len(page.arrivals)} mails on the first page{more}")
+
+
+async def _mail(account: Account, house: House, token: Token, send_to: str | None) -> Line:
+    if not account.send:
+        return Line(None, "test mail", "not sent: the account does not send (send = false)")
+    if send_to is None:
+        return Line(None, "test mail", "not sent, so Mail.Send is not proven; give --send-to ADDRESS to send one")
+    try:
+        [answer] = await house.sender(account).send(account, [_outgoing(account, send_to)], token)
+    except MailroomError as error:
+        return _failed("test mail", error)
+    if isinstance(answer, Receipt):
+        return Line(True, "test mail", f"taken for {send_to}" + (f", request id {answer.request_id}" if answer.request_id else ""))
+    return _failed("test mail", answer)
+
+
+def _outgoing(account: Account, to: str) -> Outgoing:
+    text = f"This mail was sent by `mailroom check {account.name}`. It works."
+    message = Message(account=account.name, to=(Address(to),), subject="Mailroom check", text=text)
+    return Outgoing(stamp=f"check.{secrets.token_hex(8)}", message=message)
+
+
+def _signs_in(profile: Profile) -> str:
+    return f"[auth.{profile.name}] signs in by {profile.grant} as client {profile.client_id} of tenant {profile.tenant}"
+
+
+def _failed(what: str, error: MailroomError) -> Line:
+    return Line(False, what, f"{error.detail} ({error.code})", error.next_step)

@@ -1,0 +1,74 @@
+"""`mailroom`: what a person asks of an account from a terminal. Never imported by a function."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cli import check
+from mailroom import wiring
+from mailroom.errors import BadSettings
+
+USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that knows no check mark still gets the words
+    given = _parser().parse_args(arguments)
+    try:
+        accounts = wiring.settings().accounts
+    except BadSettings as error:
+        print(check.settings_wrong(error))
+        return 1
+    if given.account not in accounts:
+        known = ", ".join(sorted(accounts)) or "none"
+        print(f"mailroom: there is no account {given.account!r}. Known accounts: {known}.", file=sys.stderr)
+        return USAGE
+    return asyncio.run(_check(given.account, given.send_to))
+
+
+async def _check(name: str, send_to: str | None) -> int:
+    account = wiring.settings().accounts[name]
+    print(f"{name}: {account.address} on {account.provider}")
+    failed, skipped = 0, 0
+    async with wiring.client():
+        async for line in check.run(account, wiring, send_to=send_to):
+            print(line, flush=True)
+            failed += line.ok is False
+            skipped += line.ok is None
+    print(check.verdict(failed, skipped))
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLine(prog="mailroom", description="Mail by OAuth 2.0 from Azure Functions: what an account can do, seen from here.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    checks = commands.add_parser(
+        "check",
+        help="test an account step by step: settings, vault, token, permissions, a mail, the inbox",
+        description="Tests an account step by step. Each line that fails says what to do. Exit status 0: nothing failed; 1: something did.",
+    )
+    checks.add_argument("account", metavar="ACCOUNT", help="its name in accounts.toml")
+    checks.add_argument("--send-to", metavar="ADDRESS", type=_address, help="send one test mail there; nothing is sent without it")
+    return parser
+
+
+class _OneLine(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"mailroom: {message}; see {self.prog} --help\n")
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"[^\s@<>\"(),:;\[\\\]]+@[^\s@<>\"(),:;\[\\\]]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as ann@example.com")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

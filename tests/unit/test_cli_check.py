@@ -1,0 +1,194 @@
+"""`mailroom check` against an account whose services answer as told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from cli import check
+from mailroom.errors import (
+    AuthorityRefused,
+    BadSettings,
+    MailroomError,
+    NotSent,
+    ProviderError,
+    Refused,
+    VaultRefused,
+)
+from mailroom.model.account import Account, Cloud, Profile
+from mailroom.model.certificate import Certificate
+from mailroom.model.message import Message, Outgoing, Receipt
+from mailroom.model.page import Arrival, Page
+from mailroom.model.token import Token
+
+SECRET = "never-to-be-shown"
+CLOUD = Cloud("https://login.example", "https://graph.example/v1.0", "scope", "vault", "storage")
+PROFILE = Profile("office", "client_credentials", "tenant-id", "client-id", CLOUD, certificate="graph")
+ACCOUNT = Account("billing", "graph", "billing@example.com", PROFILE, receive=True)
+
+
+@dataclass
+class House:
+    """Every service of one account; what is an error is raised."""
+
+    ends: timedelta = timedelta(days=200)
+    secret_error: MailroomError | None = None
+    certificate_error: MailroomError | None = None
+    token_error: MailroomError | None = None
+    ask_error: MailroomError | None = None
+    page_error: MailroomError | None = None
+    answer: Receipt | ProviderError = field(default_factory=lambda: Receipt("sendMail", request_id="r-1"))
+    sent: list[Outgoing] = field(default_factory=list)
+
+    def vault(self) -> House:
+        return self
+
+    certificates = vault
+
+    def credential(self, profile: Profile) -> _Credential:
+        return _Credential(self)
+
+    def scope(self, account: Account) -> str:
+        return account.profile.cloud.graph_scope
+
+    def sender(self, account: Account) -> _Provider:
+        return _Provider(self)
+
+    inbox = sender
+
+    async def secret(self, name: str, *, fresh: bool = False) -> str:
+        if self.secret_error:
+            raise self.secret_error
+        return SECRET
+
+    async def certificate(self, name: str) -> Certificate:
+        if self.certificate_error:
+            raise self.certificate_error
+        now = datetime.now(UTC)
+        return Certificate(SECRET.encode(), b"pem", "ab12", "cd34", now, now + self.ends, "v1")
+
+
+@dataclass
+class _Credential:
+    house: House
+
+    async def ask(self, scope: str) -> Token:
+        if self.house.token_error:
+            raise self.house.token_error
+        return Token(SECRET, datetime.now(UTC).timestamp() + 3600)
+
+
+@dataclass
+class _Provider:
+    house: House
+
+    def check(self, message: Message) -> None:
+        return None
+
+    async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
+        self.house.sent += mails
+        return [self.house.answer]
+
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+        if self.house.ask_error:
+            raise self.house.ask_error
+        return [None]
+
+    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False) -> Page:
+        if self.house.page_error:
+            raise self.house.page_error
+        return Page((Arrival("1", datetime.now(UTC)),), "next", last=False)
+
+
+async def lines(house: House, account: Account = ACCOUNT, send_to: str | None = None) -> dict[str, check.Line]:
+    found = [line async for line in check.run(account, house, send_to=send_to)]  # type: ignore[arg-type]  # fakes play several ports
+    assert SECRET not in "\n".join(map(str, found))
+    return {line.what: line for line in found}
+
+
+async def test_a_sound_account_passes_every_step() -> None:
+    """Settings, certificate, token, the search for a stamp, the inbox and a mail: each has its line, and none shows a secret."""
+    house = House()
+    found = await lines(house, send_to="ann@example.com")
+    assert {what: line.ok for what, line in found.items()} == dict.fromkeys(
+        ["settings", "certificate", "token", "asking", "inbox", "test mail"], True
+    )
+    assert [mail.message.to[0].address for mail in house.sent] == ["ann@example.com"]
+
+
+async def test_nothing_is_sent_unasked() -> None:
+    """Without an address for it there is no mail, and the line says what that leaves unproven."""
+    house = House()
+    line = (await lines(house))["test mail"]
+    assert line.ok is None
+    assert "Mail.Send is not proven" in line.said
+    assert not house.sent
+
+
+async def test_without_a_token_the_rest_is_said_to_be_unchecked() -> None:
+    """What the authority refused stands there with its next step, and what could not be tried is no success."""
+    house = House(token_error=AuthorityRefused("secret_wrong", "AADSTS7000215: wrong secret.", "Set the secret's value, not its id."))
+    found = await lines(house, send_to="ann@example.com")
+    assert found["token"].ok is False
+    assert "→ Set the secret's value, not its id." in str(found["token"])
+    assert [found[what].ok for what in ("asking", "inbox", "test mail")] == [None] * 3
+    assert not house.sent
+
+
+async def test_a_failing_step_does_not_hide_the_others() -> None:
+    """Each permission is proven by itself: an inbox that is closed says nothing of sending."""
+    house = House(
+        certificate_error=VaultRefused("certificate_expired", "graph ended.", "Make a new version."),
+        ask_error=NotSent("access_denied", "403 ErrorAccessDenied.", "Grant Mail.Read."),
+        page_error=NotSent("access_denied", "403 ErrorAccessDenied.", "Grant Mail.Read."),
+    )
+    found = await lines(house, send_to="ann@example.com")
+    assert [found[what].ok for what in ("certificate", "asking", "inbox")] == [False] * 3
+    assert found["token"].ok is True
+    assert found["test mail"].ok is True
+
+
+async def test_a_refused_mail_is_a_failure() -> None:
+    """The provider's no is shown with its code."""
+    found = await lines(House(answer=Refused("recipient_invalid", "No such address.", "Correct it.")), send_to="ann@example.com")
+    assert found["test mail"].ok is False
+    assert "recipient_invalid" in found["test mail"].said
+
+
+async def test_an_account_that_may_only_send_is_not_blamed() -> None:
+    """With Mail.Send alone the inbox and the question are no failures, and what a lost answer then means is said."""
+    account = msgspec.structs.replace(ACCOUNT, permissions=frozenset({"Mail.Send"}))
+    found = await lines(House(), account)
+    assert [found[what].ok for what in ("asking", "inbox")] == [None, None]
+    assert "a person decides" in found["asking"].said
+
+
+async def test_a_certificate_near_its_end_comes_with_advice() -> None:
+    """It still works, and the line says what to do before it does not."""
+    line = (await lines(House(ends=timedelta(days=9))))["certificate"]
+    assert line.ok is True
+    assert "register it" in line.todo
+
+
+async def test_a_secret_is_only_said_to_be_there() -> None:
+    """A profile that signs in with a secret has it looked up in the vault, and never shown."""
+    profile = msgspec.structs.replace(PROFILE, certificate=None, secret="graph-secret")
+    account = msgspec.structs.replace(ACCOUNT, profile=profile)
+    assert (await lines(House(), account))["secret"].ok is True
+    missing = House(secret_error=VaultRefused("vault_secret_missing", "There is no secret graph-secret.", "Set it."))
+    assert (await lines(missing, account))["secret"].ok is False
+
+
+def test_wrong_settings_are_listed_one_by_one() -> None:
+    """Every mistake of accounts.toml has a line of its own."""
+    text = str(check.settings_wrong(BadSettings(["accounts.a.rate: 'x'; a number", "auth.b: missing"])))
+    assert "accounts.a.rate: 'x'; a number\n  auth.b: missing" in text
+
+
+def test_the_verdict_counts_what_was_not_checked() -> None:
+    """A step that was left out is never counted as passed."""
+    assert check.verdict(0, 1) == "Nothing failed. 1 not checked."
+    assert check.verdict(2, 0) == "2 failed."
