@@ -53,7 +53,7 @@ class FakeProvider:
     """Takes mails into `copies`, by stamp. `script` holds what the next calls do; when it is empty all goes well."""
 
     clock: Clock
-    call: float
+    timing: Timing
     script: list[str] = field(default_factory=list)
     copies: Counter[str] = field(default_factory=Counter)
     landing: list[tuple[float, str]] = field(default_factory=list)
@@ -80,7 +80,7 @@ class FakeProvider:
             case "lost before":
                 return DeliveryInDoubt("answer_lost", "Lost.")
             case "late":
-                self.landing.append((self.clock() + self.call / 2, stamp))
+                self.landing.append((self.clock() + 0.8 * self.timing.grace, stamp))
                 return DeliveryInDoubt("answer_lost", "Lost.")
             case "429":
                 return Throttled("throttled", "Slow down.", retry_after=5.0)
@@ -99,7 +99,7 @@ class FakeProvider:
                 self.copies[stamp] += 1
                 raise Killed
             case "killed, late":
-                self.landing.append((self.clock() + self.call / 2, stamp))
+                self.landing.append((self.clock() + self.timing.claim + 0.8 * self.timing.grace, stamp))
                 raise Killed
         raise AssertionError(what)
 
@@ -132,7 +132,7 @@ class FakeKeyring:
 
 
 class Mortal:
-    """A store that kills the process at its n-th operation from now, before or after it took effect."""
+    """A store that kills whoever calls its n-th operation from now, before or after it took effect; workers take turns at each."""
 
     def __init__(self, store: FakeStore) -> None:
         self.store = store
@@ -145,6 +145,7 @@ class Mortal:
             return real
 
         async def operation(*args: Any, **options: Any) -> Any:
+            await asyncio.sleep(0)  # another worker's turn
             if self.dies_in is not None:
                 self.dies_in -= 1
                 if self.dies_in < 0:
@@ -165,7 +166,7 @@ class Room:
         self.clock = Clock()
         self.fake = FakeStore(now=self.clock)
         self.store = Mortal(self.fake)
-        self.provider = FakeProvider(self.clock, self.timing.call)
+        self.provider = FakeProvider(self.clock, self.timing)
         self.keyring = FakeKeyring()
         self.account = Account(
             **{"name": "billing", "provider": "graph", "address": "b@x.example", "profile": PROFILE, "rate": 60000.0} | account
