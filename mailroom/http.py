@@ -1,9 +1,11 @@
-"""One HTTP client for everything: shared TLS context, timeouts, Retry-After."""
+"""One HTTP client for everything: shared TLS context, timeouts, Retry-After, repeating what may be repeated."""
 
 from __future__ import annotations
 
+import asyncio
+import random
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -32,3 +34,29 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     except ValueError:
         return None
     return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+
+
+async def repeated(
+    ask: Callable[[], Awaitable[httpx.Response]],
+    *,
+    pauses: Iterable[float],
+    again: frozenset[int],
+    longest: float = 10.0,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> httpx.Response:
+    """Asks until the status is none of `again`, waiting about as long as `pauses` say, or as the answer says unless that is over `longest`.
+
+    The last answer is returned, whatever it is, and the last failure raised. Only for what is as good done twice as once.
+    """
+    for pause in pauses:
+        wait = pause * random.uniform(0.5, 1.5)  # noqa: S311  # spreads the load, keeps no secret
+        try:
+            response = await ask()
+        except httpx.RequestError:
+            await sleep(wait)
+            continue
+        told = retry_after(response.headers) or 0.0
+        if response.status_code not in again or told > longest:
+            return response
+        await sleep(max(wait, told))
+    return await ask()
