@@ -83,7 +83,8 @@ class Store(Protocol):
     async def write(self, table: str, changes: Sequence[Change]) -> list[str]:
         """All or nothing, in one call: at most 100 changes of one partition. Returns the new ETags ("" for a deletion).
 
-        Raises StorageConflict when a row to insert exists, or one with an ETag has changed or is gone.
+        Raises StorageConflict when a row to insert exists, one to merge or replace is gone, or one with an ETag has changed.
+        A deletion without an ETag is content with a row that is gone.
         """
         ...
 

@@ -1,0 +1,174 @@
+"""Stand-ins that keep the promises of `mailroom.ports` in memory; tests/contract runs each of them beside the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from mailroom.errors import MailroomError, StorageConflict, StorageDown, TooLarge
+from mailroom.model.row import Change, Row, Ticket, Value
+from mailroom.storage.entities import check_key
+from mailroom.storage.queues import check_size
+
+PROPERTY_BYTES = 64 * 1024
+
+
+@dataclass
+class _Blob:
+    body: bytes
+    modified: float
+    content_type: str
+
+
+@dataclass
+class _Queued:
+    id: str
+    body: bytes
+    visible_at: float
+    dequeue_count: int = 0
+    receipt: str = ""
+
+
+@dataclass
+class _Fault:
+    operation: str
+    error: MailroomError
+    after: bool
+
+
+@dataclass
+class FakeStore:
+    """Storage in memory. `fail_next` makes one operation fail, before it does anything or after it took effect (a lost answer)."""
+
+    now: Callable[[], float] = time.time
+    tables: dict[str, dict[tuple[str, str], Row]] = field(default_factory=dict)
+    blobs: dict[tuple[str, str], _Blob] = field(default_factory=dict)
+    queues: dict[str, list[_Queued]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    _faults: list[_Fault] = field(default_factory=list)
+    _number: itertools.count[int] = field(default_factory=itertools.count)
+
+    def fail_next(self, operation: str, error: MailroomError | None = None, *, after: bool = False, times: int = 1) -> None:
+        """`operation` is a method's name, or "*" for whatever comes next."""
+        error = error or StorageDown("storage_down", f"{operation} was told to fail.")
+        self._faults += [_Fault(operation, error, after)] * times
+
+    async def get_row(self, table: str, partition: str, key: str) -> Row | None:
+        await self._begin("get_row")
+        row = self.tables.get(table, {}).get((check_key(partition), check_key(key)))
+        self._end("get_row")
+        return row
+
+    async def write(self, table: str, changes: Sequence[Change]) -> list[str]:
+        if len(changes) > 100 or len({change.row.partition for change in changes}) > 1:
+            raise ValueError("a transaction takes at most 100 changes of one partition")
+        await self._begin("write")
+        after = dict(self.tables.get(table, {}))
+        etags = [self._apply(after, change) for change in changes]
+        self.tables[table] = after
+        self._end("write")
+        return etags
+
+    async def query(self, table: str, partition: str, first: str = "", last: str = "", *, top: int | None = None) -> list[Row]:
+        await self._begin("query")
+        rows = sorted((row for row in self.tables.get(table, {}).values() if row.partition == partition), key=lambda row: row.key)
+        found = [row for row in rows if row.key >= first and (not last or row.key < last)]
+        self._end("query")
+        return found[:top]
+
+    async def put_blob(
+        self, container: str, name: str, body: bytes, *, content_type: str = "application/octet-stream", only_if_absent: bool = False
+    ) -> bool:
+        await self._begin("put_blob")
+        taken = not (only_if_absent and (container, name) in self.blobs)
+        if taken:
+            self.blobs[container, name] = _Blob(body, self.now(), content_type)
+        self._end("put_blob")
+        return taken
+
+    async def get_blob(self, container: str, name: str) -> bytes | None:
+        await self._begin("get_blob")
+        blob = self.blobs.get((container, name))
+        self._end("get_blob")
+        return None if blob is None else blob.body
+
+    async def delete_blob(self, container: str, name: str) -> None:
+        await self._begin("delete_blob")
+        self.blobs.pop((container, name), None)
+        self._end("delete_blob")
+
+    async def old_blobs(self, container: str, before: float, *, top: int = 1000) -> list[str]:
+        await self._begin("old_blobs")
+        found = sorted(name for (where, name), blob in self.blobs.items() if where == container and blob.modified < before)
+        self._end("old_blobs")
+        return found[:top]
+
+    async def put_ticket(self, queue: str, body: bytes, *, delay: float = 0.0) -> None:
+        check_size(queue, body)
+        await self._begin("put_ticket")
+        self.queues.setdefault(queue, []).append(_Queued(f"m{next(self._number)}", body, self.now() + delay))
+        self._end("put_ticket")
+
+    async def receive(self, queue: str, *, top: int = 32, hide: float = 30.0) -> list[Ticket]:
+        await self._begin("receive")
+        visible = [message for message in self.queues.get(queue, []) if message.visible_at <= self.now()][:top]
+        for message in visible:
+            message.dequeue_count += 1
+            message.visible_at = self.now() + hide
+            message.receipt = f"r{next(self._number)}"
+        self._end("receive")
+        return [Ticket(message.id, message.receipt, message.body, message.dequeue_count) for message in visible]
+
+    async def delete_ticket(self, queue: str, ticket: Ticket) -> None:
+        await self._begin("delete_ticket")
+        messages = self.queues.get(queue, [])
+        messages[:] = [message for message in messages if (message.id, message.receipt) != (ticket.id, ticket.receipt)]
+        self._end("delete_ticket")
+
+    async def queue_length(self, queue: str) -> int:
+        await self._begin("queue_length")
+        self._end("queue_length")
+        return len(self.queues.get(queue, []))
+
+    async def _begin(self, operation: str) -> None:
+        self.calls.append(operation)
+        await asyncio.sleep(0)  # as over a network, others may come in between
+        self._fail(operation, after=False)
+
+    def _end(self, operation: str) -> None:
+        self._fail(operation, after=True)
+
+    def _fail(self, operation: str, *, after: bool) -> None:
+        fault = next((fault for fault in self._faults if fault.operation in (operation, "*") and fault.after == after), None)
+        if fault is not None:
+            self._faults.remove(fault)
+            raise fault.error
+
+    def _apply(self, rows: dict[tuple[str, str], Row], change: Change) -> str:
+        row = change.row
+        at = check_key(row.partition), check_key(row.key)
+        there = rows.get(at)
+        if change.verb == "delete" and there is None and not row.etag:
+            return ""
+        lost = there is not None if change.verb == "insert" else there is None or row.etag not in ("", there.etag)
+        if lost and change.verb != "upsert":
+            raise StorageConflict("storage_conflict", f"{change.verb} lost.")
+        if change.verb == "delete":
+            del rows[at]
+            return ""
+        _check_sizes(row.values)
+        values = {**there.values, **row.values} if change.verb == "merge" and there else dict(row.values)
+        rows[at] = msgspec.structs.replace(row, values=values, etag=f'W/"{next(self._number)}"')
+        return rows[at].etag
+
+
+def _check_sizes(values: dict[str, Value]) -> None:
+    for name, value in values.items():
+        size = len(value.encode("utf-16-le")) if isinstance(value, str) else len(value) if isinstance(value, bytes) else 8
+        if size > PROPERTY_BYTES:
+            raise TooLarge("storage_too_large", f"{name} has {size} bytes, a property takes {PROPERTY_BYTES}.")
