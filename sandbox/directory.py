@@ -19,9 +19,9 @@ from typing import Any, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sandbox.signing import BadToken, SigningKeys
+from sandbox.signing import BadToken, SigningKeys, WrongAudience
 
-__all__ = ["API", "GRAPH", "STORAGE", "TOKEN_EXCHANGE", "VAULT", "App", "BadToken", "Directory", "Resource", "client_of"]
+__all__ = ["API", "GRAPH", "STORAGE", "TOKEN_EXCHANGE", "VAULT", "App", "BadToken", "Directory", "Resource", "WrongAudience", "client_of"]
 
 GRAPH = "https://graph.microsoft.com"
 VAULT = "https://vault.azure.net"
@@ -168,7 +168,7 @@ class Directory:
         claims = self.keys.verify(token)
         named = (self.resource(name) for name in audiences)
         if claims["aud"] not in {*audiences, *(resource.audience for resource in named if resource)}:
-            raise BadToken("Access token validation failure. Invalid audience.")
+            raise WrongAudience(claims["aud"])
         if _hash(token) in self._revoked:
             raise BadToken("Access token has been revoked.")
         return claims

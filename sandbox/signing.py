@@ -21,6 +21,14 @@ class BadToken(Exception):
         self.reason = reason
 
 
+class WrongAudience(BadToken):
+    """A good token, for somebody else."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__("Access token validation failure. Invalid audience.")
+        self.found = found
+
+
 @dataclass(slots=True)
 class SigningKeys:
     """The newest signs; all of them are published, so that tokens signed before a rotation stay good."""
