@@ -15,7 +15,7 @@ from mailroom.events import record
 from mailroom.model.account import Account, Timing
 from mailroom.model.lane import PERMITS, Permit
 from mailroom.model.message import Message, Outgoing, Receipt
-from mailroom.model.slice import Mail, Ref, Slice
+from mailroom.model.slice import OWED, Mail, Ref, Slice
 from mailroom.model.token import Token
 from mailroom.ports import Keyring, Sender, Store
 from mailroom.storage.lanes import StoredLanes
@@ -80,7 +80,7 @@ class Deliver:
         """The slice claimed, with the lane's permit; or the time at which to come again. A `born` slice is not in the ledger yet."""
         started, now, nonce = self.monotonic(), self.store.now(), self.new_nonce()
         until = now + self.timing.claim
-        due = sum(mail.due <= now for mail in found.mails)
+        due = sum(mail.status in OWED and mail.due <= now for mail in found.mails)
         permit = Permit(nonce, 1 if due == 1 else PERMITS, until)
         later = await self.lanes.take(account, permit, due, single=single)
         if later is not None:
