@@ -34,6 +34,7 @@ class Office:
     directory: Directory
     ca: Ca
     http: httpx.AsyncClient
+    faults: Faults
 
     @property
     def authority(self) -> str:
@@ -48,13 +49,12 @@ class Office:
 
 @asynccontextmanager
 async def office(folder: Path) -> AsyncIterator[Office]:
-    directory = town()
-    ca = Ca.create(folder)
-    served = await serve(entra.create(directory, Faults()), ca)
+    directory, ca, faults = town(), Ca.create(folder), Faults()
+    served = await serve(entra.create(directory, faults), ca)
     directory.authority = served.url
     try:
         async with httpx.AsyncClient(verify=ca.context()) as http:
-            yield Office(directory, ca, http)
+            yield Office(directory, ca, http, faults)
     finally:
         await served.stop()
 

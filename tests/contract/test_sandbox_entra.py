@@ -299,3 +299,22 @@ async def test_several_sandboxes_side_by_side(entra: Office, tmp_path: Path) -> 
         token = other.directory.issue(other.directory.app("graph").client_id, GRAPH)
         with pytest.raises(BadToken):
             entra.directory.check(token, [GRAPH])
+
+
+async def test_short_lives(tmp_path: Path) -> None:
+    """A tenant may hand out tokens that end soon, and says so in the answer."""
+    async with office(tmp_path) as hasty:
+        hasty.directory.lifetime = 5
+        app = hasty.directory.app("graph")
+        answer = (await hasty.ask(client_id=app.client_id, client_secret=app.secret)).json()
+        claims = hasty.directory.check(answer["access_token"], [GRAPH])
+    assert answer["expires_in"] == claims["exp"] - claims["iat"] == 5
+
+
+async def test_faults_on_request(entra: Office) -> None:
+    """Told to fail once, the authority fails once, in the shape of its own errors."""
+    entra.faults.add({"service": "entra", "path": "/token", "answer": "503", "retry_after": 1, "times": 1})
+    app = entra.directory.app("graph")
+    answers = [await entra.ask(client_id=app.client_id, client_secret=app.secret) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [503, 200]
+    assert answers[0].json()["error"] == "temporarily_unavailable"
