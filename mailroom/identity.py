@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from mailroom.errors import IdentityDown
+from mailroom.flight import Flight
 from mailroom.http import repeated
 from mailroom.model.token import Token
 
@@ -65,19 +66,14 @@ class Identity:
         self._developer = developer or _default_credential
         self._credential: DeveloperCredential | None = None
         self._kept: dict[str, _Kept] = {}
-        self._asking: dict[str, asyncio.Task[Token]] = {}
+        self._flight = Flight[Token]()
 
     async def token(self, resource: str) -> Token:
         """For a resource such as https://storage.azure.com. All who need one at the same time wait for one call. Raises IdentityDown."""
         kept = self._kept.get(resource)
         if kept is not None and kept.renew_at > self._now():
             return kept.token
-        task = self._asking.get(resource)
-        if task is None:
-            task = asyncio.create_task(self._renew(resource))
-            self._asking[resource] = task
-            task.add_done_callback(lambda _: self._asking.pop(resource))
-        return await asyncio.shield(task)  # who is cancelled does not take the others' token along
+        return await self._flight.join(resource, lambda: self._renew(resource))
 
     async def _renew(self, resource: str) -> Token:
         token = await (self._from_platform(resource) if self._endpoint else self._from_developer(resource))

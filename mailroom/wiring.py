@@ -93,7 +93,7 @@ def vault() -> Vault:
 def certificates() -> Certificates:
     from mailroom.storage.certificates import VaultCertificates
 
-    return VaultCertificates(_vault_url())
+    return VaultCertificates(_vault_url(), os.environ, client_id=settings().identity_client_id)
 
 
 @once

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 import httpx
 
+from mailroom.identity import Identity
 from mailroom.model.account import Storage
 from mailroom.storage.blobs import Blobs
 from mailroom.storage.clock import StorageClock
@@ -20,9 +20,6 @@ from mailroom.storage.queues import Queues
 from mailroom.storage.signing import Authorize, Bearer, SharedKey
 from mailroom.storage.tables import Tables
 from mailroom.storage.wire import Wire
-
-if TYPE_CHECKING:
-    from mailroom.identity import Identity
 
 
 class RestStore(Tables, Blobs, Queues):

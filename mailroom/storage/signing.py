@@ -8,11 +8,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from urllib.parse import parse_qsl
 
-if TYPE_CHECKING:
-    from mailroom.identity import Identity
+from mailroom.identity import Identity
 
 
 class Authorize(Protocol):
