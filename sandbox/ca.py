@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LOCALHOST = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1")), x509.IPAddress(IPv6Address("::1"))]
+PEM_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,14 @@ class Ca:
 
 
 def _roots_of_this_machine(but: Path) -> list[bytes]:
-    """A bundle replaces the default one wherever it is set, so it has to hold the public roots and a company proxy's too."""
+    """A bundle replaces the default one wherever it is set, so it has to hold the public roots and a company proxy's too.
+
+    Each of them once: most are in every file, and loading them takes its time in each new process.
+    """
     files = [certifi.where(), ssl.get_default_verify_paths().cafile, os.environ.get("REQUESTS_CA_BUNDLE")]
     paths = {Path(file).resolve() for file in files if file} - {but.resolve()}
-    return [path.read_bytes() for path in sorted(paths) if path.is_file()]
+    found = (block for path in sorted(paths) if path.is_file() for block in PEM_BLOCK.findall(path.read_bytes()))
+    return list(dict.fromkeys(found))
 
 
 def _root(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

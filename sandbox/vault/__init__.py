@@ -1,6 +1,6 @@
 """Azure Key Vault: secrets, certificates and their keys, behind its authentication challenge."""
 
 from sandbox.vault.app import create, url
-from sandbox.vault.shelves import Vault
+from sandbox.vault.contents import Vault
 
 __all__ = ["Vault", "create", "url"]

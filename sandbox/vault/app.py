@@ -13,8 +13,8 @@ from sandbox.faults import FaultMiddleware, Faults
 from sandbox.serve import Served
 from sandbox.vault import certificates, keys, secrets
 from sandbox.vault.access import Access, Challenge
+from sandbox.vault.contents import Vault
 from sandbox.vault.errors import VaultError
-from sandbox.vault.shelves import Vault
 
 
 def create(directory: Directory, faults: Faults, vault: Vault | None = None) -> ASGIApp:

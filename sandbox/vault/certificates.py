@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse, Response
 
 from sandbox.vault import pfx
 from sandbox.vault.access import Operation
+from sandbox.vault.contents import Certificate, Vault
 from sandbox.vault.errors import bad_parameter
-from sandbox.vault.shelves import Certificate, Vault
 from sandbox.vault.wire import attributes_in, base, body_of, deletion, given, name_in, page, version_in
 
 

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from sandbox.vault.access import Operation
+from sandbox.vault.contents import Certificate, Vault
 from sandbox.vault.errors import bad_parameter, disabled, not_found
-from sandbox.vault.shelves import Certificate, Vault
 from sandbox.vault.wire import base, body_of, name_in, version_in
 
 DIGEST = hashes.SHA256()

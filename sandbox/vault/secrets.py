@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from sandbox.vault.access import Operation
+from sandbox.vault.contents import Secret, Vault
 from sandbox.vault.errors import bad_parameter
-from sandbox.vault.shelves import Secret, Vault
 from sandbox.vault.wire import attributes_in, base, body_of, deletion, given, name_in, page, version_in
 
 LARGEST = 25 * 1024
