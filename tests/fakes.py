@@ -7,10 +7,11 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import msgspec
 
-from mailroom.errors import MailroomError, StorageConflict, StorageDown, TooLarge
+from mailroom.errors import AccountFault, MailroomError, StorageConflict, StorageDown, TooLarge, VaultRefused
 from mailroom.model.row import Change, Row, Ticket, Value
 from mailroom.storage.entities import check_key
 from mailroom.storage.queues import check_size
@@ -172,3 +173,33 @@ def _check_sizes(values: dict[str, Value]) -> None:
         size = len(value.encode("utf-16-le")) if isinstance(value, str) else len(value) if isinstance(value, bytes) else 8
         if size > PROPERTY_BYTES:
             raise TooLarge("storage_too_large", f"{name} has {size} bytes, a property takes {PROPERTY_BYTES}.")
+
+
+@dataclass
+class FakeVault:
+    """A vault's secrets as a dict. `reads` counts what the vault was asked; `fault` is raised instead of any answer."""
+
+    secrets: dict[str, str] = field(default_factory=dict)
+    alive: list[tuple[str, str, datetime]] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+    fault: AccountFault | None = None
+
+    async def secret(self, name: str, *, fresh: bool = False) -> str:
+        await self._begin()
+        self.reads.append(name)
+        if name not in self.secrets:
+            raise VaultRefused("vault_secret_missing", f"There is no secret {name!r} in the vault.")
+        return self.secrets[name]
+
+    async def set_secret(self, name: str, value: str, content_type: str = "text/plain") -> None:
+        await self._begin()
+        self.secrets[name] = value
+
+    async def ends(self) -> list[tuple[str, str, datetime]]:
+        await self._begin()
+        return self.alive
+
+    async def _begin(self) -> None:
+        await asyncio.sleep(0)
+        if self.fault:
+            raise self.fault

@@ -34,7 +34,7 @@ class Outcome(msgspec.Struct, frozen=True):
     status: int
     etag: str = ""
     code: str = ""
-    index: int = 0
+    index: int | None = None
 
 
 def request(table: str, change: Change) -> Request:
@@ -70,7 +70,7 @@ def outcomes(body: bytes) -> list[Outcome]:
 
 def error_code(body: bytes) -> str:
     found = _CODE.search(body)
-    return found[1].decode() if found else ""
+    return found[1].decode("latin-1") if found else ""
 
 
 def unconditional(change: Change) -> bool:
@@ -89,4 +89,4 @@ def _part(boundary: str, base: str, one: Request) -> bytes:
 
 def _outcome(status: int, text: bytes) -> Outcome:
     etag, index = _ETAG.search(text), _INDEX.search(text)
-    return Outcome(status, etag[1].decode() if etag else "", error_code(text), int(index[1]) if index else 0)
+    return Outcome(status, etag[1].decode("latin-1") if etag else "", error_code(text), int(index[1]) if index else None)

@@ -8,6 +8,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from mailroom.errors import StorageDown
 from mailroom.model.row import Ticket
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def listing(answer: bytes) -> tuple[list[Listed], str]:
 def _parse(answer: bytes) -> Element:
     from xml.etree import ElementTree
 
-    return ElementTree.fromstring(answer)  # noqa: S314  # what our own storage account answered
+    try:
+        return ElementTree.fromstring(answer)  # noqa: S314  # what our own storage account answered
+    except ElementTree.ParseError as error:
+        raise StorageDown("storage_down", "A listing was answered with what storage does not answer.") from error
 
 
 def _text(element: Element, path: str) -> str:

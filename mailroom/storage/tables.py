@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import httpx
 import msgspec
 
-from mailroom.errors import StorageConflict, StorageDown
+from mailroom.errors import StorageConflict
 from mailroom.model.row import Change, Row
 from mailroom.storage import changes as transactions
 from mailroom.storage import entities
 from mailroom.storage.changes import Outcome
-from mailroom.storage.wire import Call, Wire, code_of, failure
+from mailroom.storage.wire import Call, Wire, code_of, failure, unreadable
+
+T = TypeVar("T")
 
 TRANSACTION_LIMIT = 100
 PAGE_LIMIT = 1000
@@ -24,15 +27,20 @@ _CONFLICTS = frozenset({404, 409, 412})
 _LOST = frozenset({"ConditionNotMet", "EntityAlreadyExists", "EntityNotFound", "ResourceNotFound", "UpdateConditionNotSatisfied"})
 
 
+class _Page(msgspec.Struct, frozen=True):
+    value: list[dict[str, Any]]
+
+
 class Tables:
     _wire: Wire
 
     async def get_row(self, table: str, partition: str, key: str) -> Row | None:
         path = entities.address(table, partition, key)
-        response = await self._wire.call(Call("get row", "table", table, "GET", path, _READ, expected=_NOT_FOUND, repeats=True))
+        call = Call("get row", "table", table, "GET", path, _READ, expected=_NOT_FOUND, repeats=True)
+        response = await self._wire.call(call)
         if response.status_code == 404:
             return None
-        return entities.decode(msgspec.json.decode(response.content), response.headers.get("etag", ""))
+        return entities.decode(_read(call, response, dict[str, Any]), response.headers.get("etag", ""))
 
     async def query(self, table: str, partition: str, first: str = "", last: str = "", *, top: int | None = None) -> list[Row]:
         rows: list[Row] = []
@@ -41,10 +49,11 @@ class Tables:
         while top is None or len(rows) < top:
             size = PAGE_LIMIT if top is None else min(PAGE_LIMIT, top - len(rows))
             path = f"{chosen}&$top={size}{further}"
-            response = await self._wire.call(Call("query", "table", table, "GET", path, _READ, expected=_NOT_FOUND, repeats=True))
+            call = Call("query", "table", table, "GET", path, _READ, expected=_NOT_FOUND, repeats=True)
+            response = await self._wire.call(call)
             if response.status_code == 404:
                 break
-            rows += map(entities.decode, msgspec.json.decode(response.content)["value"])
+            rows += map(entities.decode, _read(call, response, _Page).value)
             further = _continuation(response.headers)
             if not further:
                 break
@@ -78,18 +87,26 @@ class Tables:
             return [Outcome(response.status_code, response.headers.get("etag", ""), "" if response.is_success else code_of(response))]
         outcomes = transactions.outcomes(response.content)
         if len(outcomes) != count and not (outcomes and outcomes[0].status >= 400):
-            raise StorageDown("storage_down", f"write on {call.place} was answered with {len(outcomes)} answers for {count} changes.")
+            raise unreadable(call)
         return outcomes
 
     async def _without(self, call: Call, changes: Sequence[Change], failed: Outcome) -> list[str]:
         """Nothing was written, because of one change. If it only wanted a row gone that is gone, the others go without it."""
-        at = failed.index
-        if failed.status == 404 and changes[at].verb == "delete" and not changes[at].row.etag:
+        at = 0 if len(changes) == 1 else failed.index
+        if failed.status == 404 and at is not None and changes[at].verb == "delete" and not changes[at].row.etag:
             etags = await self.write(call.place, [*changes[:at], *changes[at + 1 :]])
             return [*etags[:at], "", *etags[at:]]
         if failed.status == 412 or failed.code in _LOST:
-            raise StorageConflict("storage_conflict", f"{changes[at].verb} on {call.place} lost ({failed.code}).")
+            verb = "a transaction" if at is None else changes[at].verb
+            raise StorageConflict("storage_conflict", f"{verb} on {call.place} lost ({failed.code}).")
         raise failure(call, failed.status, failed.code)
+
+
+def _read(call: Call, response: httpx.Response, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except msgspec.DecodeError as error:
+        raise unreadable(call) from error
 
 
 def _continuation(headers: httpx.Headers) -> str:

@@ -140,5 +140,10 @@ def failure(call: Call, status: int, code: str, wait: float | None = None) -> Ma
     return StorageDown("storage_down", f"{what} was answered with {status} {code}".rstrip() + ".", retry_after=wait)
 
 
+def unreadable(call: Call) -> StorageDown:
+    """An answer that says nothing, as of a proxy: what became of the call is unknown."""
+    return StorageDown("storage_down", f"{call.what} on {call.place} was answered with what storage does not answer.")
+
+
 def _failure(call: Call, response: httpx.Response) -> MailroomError:
     return failure(call, response.status_code, code_of(response), retry_after(response.headers))
