@@ -1,0 +1,155 @@
+"""Sends through Microsoft Graph, and asks it what was sent.
+
+learn.microsoft.com/graph/api/user-sendmail and graph/json-batching. JSON mails share a `$batch`; mails in MIME go singly, for no source
+shows MIME in a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+
+import httpx
+import msgspec
+
+from mailroom.errors import DeliveryInDoubt, NotSent, ProviderError, Refused, Throttled, TokenRejected, TooLarge
+from mailroom.model.account import Account
+from mailroom.model.message import Message, Outgoing, Receipt
+from mailroom.model.token import Token
+from mailroom.providers import _graph_answers as answers
+from mailroom.providers import _graph_json as json
+from mailroom.providers._graph_wire import IMMUTABLE, GraphWire
+
+IN_FLIGHT = 4  # an app's requests at one mailbox; whoever sends several mails holds all four (model/lane.py)
+SENT_WITHIN = timedelta(days=30)
+DERIVED = "Exchange derived the text part from html; the text given was not sent."
+WHERE = ("sentitems", "outbox", "drafts")
+
+Answer = Receipt | ProviderError
+
+
+class GraphSender(GraphWire):
+    """ports.Sender."""
+
+    def check(self, message: Message) -> None:
+        size = json.too_large(message, self._now())
+        if size is not None:
+            why = _too_large(size)
+            raise TooLarge(why.code, why.detail, why.next_step)
+
+    async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
+        bodies = {at: self._body(account, mail) for at, mail in enumerate(mails)}
+        results: dict[int, Answer] = {at: _too_large(len(body)) for at, body in bodies.items() if len(body) > json.REQUEST_LIMIT}
+        good = {at: body for at, body in bodies.items() if at not in results}
+        for part in json.slices({at: body for at, body in good.items() if not json.needs_mime(mails[at].message)}):
+            results |= _halted(results, part) or await self._send_json(account, part, token)
+        room = asyncio.Semaphore(IN_FLIGHT)
+
+        async def single(at: int, body: bytes) -> None:
+            async with room:
+                results.update(_halted(results, [at]) or {at: await self._send_one(account, body, token, "mime")})
+
+        await asyncio.gather(*(single(at, body) for at, body in good.items() if json.needs_mime(mails[at].message)))
+        return [_noted(results[at], mail.message) for at, mail in enumerate(mails)]
+
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+        """What is not in Sent Items may wait in the Outbox, as taken as any mail that was answered 202; lying in Drafts says nothing."""
+        found: dict[int, Receipt] = {}
+        for folder in WHERE:
+            missing = [at for at in range(len(mails)) if at not in found]
+            ids = await self._find(account, folder, [mails[at] for at in missing], token) if missing else []
+            hits = {at: one for at, one in zip(missing, ids, strict=True) if one}
+            if hits and folder == "drafts":
+                raise DeliveryInDoubt("still_a_draft", "Graph made a draft of the mail; whether it goes is open.", "It is asked for again.")
+            found |= {at: Receipt("found", one, note="It waits in the Outbox." if folder == "outbox" else None) for at, one in hits.items()}
+        return [found.get(at) for at in range(len(mails))]
+
+    async def _send_json(self, account: Account, part: Mapping[int, bytes], token: Token) -> dict[int, Answer]:
+        if len(part) == 1:
+            return {at: await self._send_one(account, body, token, "sendMail") for at, body in part.items()}
+        try:
+            body = json.batch_of_mails(_send_path(account), list(part.values()))
+            answer = await self._post(account, "/$batch", token, body, "application/json")
+        except httpx.RequestError as error:
+            return dict.fromkeys(part, answers.unsent(error))
+        failed = answers.to_batch(answer.status_code, answer.headers, answer.content)
+        if failed:
+            return dict.fromkeys(part, failed)
+        inner = answers.inner(answer.content)
+        return {at: _receipt("batch", inner.get(number), answer.headers.get("request-id")) for number, at in enumerate(part)}
+
+    async def _send_one(self, account: Account, body: bytes, token: Token, path: str) -> Answer:
+        content_type = "text/plain" if path == "mime" else "application/json"
+        try:
+            answer = await self._post(account, _send_path(account), token, body, content_type)
+        except httpx.RequestError as error:
+            return answers.unsent(error)
+        failed = answers.to_send(answer.status_code, answer.headers, answer.content)
+        return failed or Receipt(path, request_id=answer.headers.get("request-id"))
+
+    async def _find(self, account: Account, folder: str, mails: Sequence[Outgoing], token: Token) -> list[str | None]:
+        """The ids of those that are in the folder. One request in flight for one mail; a `$batch`, and so four, for several."""
+        since = self._now() - SENT_WITHIN
+        paths = [f"{json.user(account.address)}/mailFolders/{folder}/messages?{json.stamp_query(mail, since)}" for mail in mails]
+        try:
+            if len(paths) == 1:
+                answer = await self._get(account.profile.cloud.graph + paths[0], token)
+            else:
+                body = json.batch_of_questions(paths, {"Prefer": IMMUTABLE})
+                answer = await self._post(account, "/$batch", token, body, "application/json")
+        except httpx.RequestError as error:
+            raise answers.unanswered(error) from error
+        _raise(answers.to_question(answer.status_code, answer.headers, answer.content))
+        if len(paths) == 1:
+            return [answers.found(answer.content)]
+        inner = answers.inner(answer.content)
+        return [_found(inner.get(at)) for at in range(len(paths))]
+
+    def _body(self, account: Account, mail: Outgoing) -> bytes:
+        return json.mime_payload(mail, account.address, self._now()) if json.needs_mime(mail.message) else json.payload(mail)
+
+
+def _send_path(account: Account) -> str:
+    return f"{json.user(account.address)}/sendMail"
+
+
+def _receipt(path: str, inner: answers.Inner | None, outer_id: str | None) -> Answer:
+    if inner is None:
+        return DeliveryInDoubt("answer_missing", "The batch's answer says nothing of this mail.")
+    headers = httpx.Headers(inner.headers)
+    failed = answers.to_send(inner.status, headers, bytes(inner.body))
+    return failed or Receipt(path, request_id=headers.get("request-id", outer_id))
+
+
+def _found(inner: answers.Inner | None) -> str | None:
+    if inner is None:
+        raise NotSent("answer_missing", "The batch's answer says nothing of this question.")
+    _raise(answers.to_question(inner.status, httpx.Headers(inner.headers), bytes(inner.body)))
+    return answers.found(bytes(inner.body))
+
+
+def _halted(results: Mapping[int, Answer], part: Iterable[int]) -> dict[int, Answer]:
+    """Where Graph has just refused our token or asked us to wait, the rest of the mails is not pressed on it: nothing of them was sent."""
+    for answer in results.values():
+        if isinstance(answer, TokenRejected):
+            return dict.fromkeys(part, answer)
+        if isinstance(answer, Throttled | NotSent):
+            return dict.fromkeys(part, NotSent(answer.code, answer.detail, answer.next_step, retry_after=answer.retry_after))
+    return {}
+
+
+def _noted(answer: Answer, message: Message) -> Answer:
+    if isinstance(answer, Receipt) and answer.path != "mime" and message.text is not None and message.html is not None:
+        return msgspec.structs.replace(answer, note=DERIVED)
+    return answer
+
+
+def _too_large(size: int) -> Refused:
+    what = f"The mail needs a request of {size} bytes; Graph takes {json.REQUEST_LIMIT}."
+    return Refused("mail_too_large_for_path", what, "Send smaller attachments, or a link to them: base64 makes 4 bytes of 3.")
+
+
+def _raise(error: ProviderError | None) -> None:
+    if error:
+        raise error

@@ -1,0 +1,123 @@
+"""Reads a mail whoever wrote it: structure by the email package, headers by `_mime_headers`, charsets by what they are taken for.
+
+Not by policy.default: it raises on some headers, drops others, and is slow on all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.message import Message as Part
+
+import msgspec
+
+from mailroom.model.message import Address
+from mailroom.model.received import Envelope, Received, ReceivedFile
+from mailroom.providers import _mime_headers as headers
+
+
+class Body(msgspec.Struct):
+    """What the parts of a mail come to."""
+
+    text: list[str] = []
+    html: list[str] = []
+    files: list[ReceivedFile] = []
+
+
+def parse(raw: bytes) -> Received:
+    mail = message_from_bytes(raw)
+    body = Body()
+    _read(mail, body)
+    return Received(
+        sender=_addresses(mail, "from"),
+        to=_addresses(mail, "to"),
+        cc=_addresses(mail, "cc"),
+        reply_to=_addresses(mail, "reply-to"),
+        subject=headers.text(_first(mail, "subject")).strip(),
+        date=headers.date(_first(mail, "date")),
+        message_id=_id(mail, "message-id"),
+        in_reply_to=_id(mail, "in-reply-to"),
+        references=headers.ids(_first(mail, "references")),
+        text="\n".join(body.text) if body.text else None,
+        html="\n".join(body.html) if body.html else None,
+        attachments=tuple(body.files),
+    )
+
+
+def envelope(raw: bytes) -> Envelope:
+    mail = message_from_bytes(raw)
+    sender, to, cc, bcc = ([_written(one) for one in _addresses(mail, name)] for name in ("from", "to", "cc", "bcc"))
+    return Envelope(sender, to, cc, bcc, headers.text(_first(mail, "subject")).strip())
+
+
+def _read(part: Part, body: Body) -> None:
+    kind = part.get_content_type()
+    if part.is_multipart() and kind.startswith("multipart/"):
+        for inner in _parts(part):
+            _read(inner, body)
+    elif kind in ("text/plain", "text/html") and not _is_attached(part):
+        (body.text if kind == "text/plain" else body.html).append(_text(part))
+    else:
+        body.files.append(_file(part))
+
+
+def _parts(part: Part) -> Iterator[Part]:
+    payload = part.get_payload()
+    yield from (inner for inner in payload if isinstance(inner, Part))
+
+
+def _is_attached(part: Part) -> bool:
+    disposition = _first(part, "content-disposition")
+    if disposition.partition(";")[0].strip().lower() == "attachment":
+        return True
+    return bool(_name(part))
+
+
+def _text(part: Part) -> str:
+    charset = headers.parameters(_first(part, "content-type")).get("charset")
+    return headers.decoded(_bytes(part), charset).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _file(part: Part) -> ReceivedFile:
+    content = _bytes(part)
+    content_id = headers.ids(_first(part, "content-id"))
+    return ReceivedFile(
+        name=_name(part),
+        type=part.get_content_type(),
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        content_id=content_id[0] if content_id else None,
+    )
+
+
+def _bytes(part: Part) -> bytes:
+    payload = part.get_payload()
+    if isinstance(payload, list):  # an attached mail, already read as one
+        return b"".join(inner.as_bytes() for inner in payload if isinstance(inner, Part))
+    decoded = part.get_payload(decode=True)
+    return decoded if isinstance(decoded, bytes) else b""
+
+
+def _name(part: Part) -> str:
+    disposition = headers.parameters(_first(part, "content-disposition"))
+    return disposition.get("filename") or headers.parameters(_first(part, "content-type")).get("name", "")
+
+
+def _addresses(mail: Part, name: str) -> tuple[Address, ...]:
+    return headers.addresses(_first(mail, name))
+
+
+def _id(mail: Part, name: str) -> str | None:
+    found = headers.ids(_first(mail, name))
+    return found[0] if found else None
+
+
+def _first(part: Part, name: str) -> str:
+    """As it was written; a mail that has a header twice is read by its first."""
+    return next((value for known, value in part.raw_items() if known.lower() == name), "")
+
+
+def _written(one: Address) -> str:
+    name = one.name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{name}" <{one.address}>' if name else one.address
