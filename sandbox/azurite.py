@@ -38,8 +38,9 @@ class Azurite:
     With `cert` and `key` it speaks https and takes bearer tokens besides the shared key.
     """
 
-    def __init__(self, folder: Path | None = None, *, cert: Path | None = None, key: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, cert: Path | None = None, key: Path | None = None, script: Path = _SCRIPT) -> None:
         self._folder = folder
+        self._script = script
         self._tls = ["--oauth", "basic", "--cert", str(cert), "--key", str(key)] if cert and key else []
         self._ports = dict.fromkeys(_SERVICES, 0)
         self._process: asyncio.subprocess.Process | None = None
@@ -94,13 +95,13 @@ class Azurite:
         return "https" if self._tls else "http"
 
     def _command(self) -> list[str]:
-        if not _SCRIPT.exists():
-            raise AzuriteFailed(f"Azurite is not installed ({_SCRIPT} is missing). Run `make setup` first.")
+        if not self._script.exists():
+            raise AzuriteFailed(f"Azurite is not installed ({self._script} is missing). Run `make setup` first.")
         where = ["--location", str(self._folder)] if self._folder else ["--inMemoryPersistence"]
         # Connections stay open longer than any client keeps them idle: the client is to close first, never the server under a call.
         places = [f"--{name}{what}" for name, port in self._ports.items() for what in (f"Port={port}", "KeepAliveTimeout=120")]
         options = ["--silent", "--skipApiVersionCheck", "--disableTelemetry", *where, *self._tls, *places]
-        return [_node(), "--import", _END_WITH_PARENT, str(_SCRIPT), *options]
+        return [_node(), "--import", _END_WITH_PARENT, str(self._script), *options]
 
     async def _listening(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None

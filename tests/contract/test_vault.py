@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from mailroom.errors import IdentityDown, VaultDown, VaultRefused
 from mailroom.identity import Identity
+from mailroom.ports import Vault
 from mailroom.storage.certificates import PEM_TYPE, PFX_TYPE, VaultCertificates
 from mailroom.storage.vault import RestVault
 from sandbox import identity, vault
@@ -27,6 +28,7 @@ from sandbox.directory import VAULT
 from sandbox.faults import Faults
 from sandbox.serve import serve
 from tests.contract.sandbox_town import Office, office
+from tests.fakes import FakeVault
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -81,12 +83,17 @@ def place(town: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     return town
 
 
-async def test_a_secret_is_read_and_set(place: Place) -> None:
-    """What was set comes back, whatever characters it holds, and a new version is seen by who set it."""
-    safe = place.vault()
+@pytest.mark.parametrize("kind", ["rest", "fake"])
+async def test_a_secret_is_read_and_set(place: Place, kind: str) -> None:
+    """What was set comes back, whatever characters it holds, and a new version is seen by who set it; what was not is missing."""
+    safe: Vault = place.vault() if kind == "rest" else FakeVault()
     for value in ("p@ss wörd\n\"'", "x" * 25_000):
         await safe.set_secret("client-secret", value)
         assert await safe.secret("client-secret") == value
+        assert await safe.secret("client-secret", fresh=True) == value
+    with pytest.raises(VaultRefused) as missing:
+        await safe.secret("never-set")
+    assert missing.value.code == "vault_secret_missing"
 
 
 async def test_a_secret_is_remembered(place: Place) -> None:
