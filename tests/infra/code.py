@@ -25,3 +25,11 @@ def strings(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in talk:
             yield node.value
+
+
+def environ_goes_to(path: Path) -> set[str]:
+    """Who is handed the process's environment there; whoever reads it directly is named as `os.environ` or `os.getenv`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    handed = {id(part): call for call in ast.walk(tree) if isinstance(call, ast.Call) for part in call.args}
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv")]
+    return {ast.unparse(handed[id(node)].func) if id(node) in handed else ast.unparse(node) for node in found}

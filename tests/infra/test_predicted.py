@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from mailroom import settings as settings_file
+from mailroom.identity import Identity
 from mailroom.model import places
+from mailroom.storage.certificates import VaultCertificates
 from tests.infra.bicep import ROOT
-from tests.infra.code import sources, strings
+from tests.infra.code import environ_goes_to, sources, strings
 
 Resource = dict[str, Any]
 
@@ -97,19 +100,22 @@ def site(predicted: list[Resource]) -> Resource:
     return properties
 
 
-def test_every_setting_and_nothing_more(site: Resource) -> None:
+def test_the_environment_has_few_readers() -> None:
+    """Wiring hands the environment to those whom the next test watches reading it; nobody else looks."""
+    handed = {path.relative_to(ROOT).as_posix(): environ_goes_to(path) for path in sources()}
+    assert {file: readers for file, readers in handed.items() if readers} == {
+        "mailroom/wiring.py": {"settings_file.locate", "settings_file.read", "Identity", "VaultCertificates"}
+    }
+
+
+def test_every_setting_and_nothing_more(site: Resource, client: httpx.AsyncClient) -> None:
     """The app has a setting for each environment variable that the code or the host reads, and no setting that nobody reads."""
     env = Recorder()
     settings_file.locate(ROOT, env)
     settings_file.read(ROOT / "accounts.example.toml", env)
-    named = {
-        text
-        for path in sources()
-        for text in strings(path)
-        if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|AzureWebJobsStorage__\w+Uri", text)
-    }
-    read = (env.asked | named) - PLATFORM_SETS - {CONNECTION}
-    assert {setting["name"] for setting in site["siteConfig"]["appSettings"]} == read | HOST_READS
+    Identity(client, env)
+    VaultCertificates("https://kv.vault.azure.net", env)
+    assert {setting["name"] for setting in site["siteConfig"]["appSettings"]} == env.asked - PLATFORM_SETS - {CONNECTION} | HOST_READS
 
 
 def test_the_settings_load(site: Resource) -> None:
