@@ -150,7 +150,7 @@ def _settling(before: Slice, after: Slice) -> list[Change]:
     if not before.owed:
         return [Change("replace", _row(after))]
     marker = _any_etag(_marker_row(after, after.due))
-    return [Change("replace", _row(after)), Change("merge" if after.owed else "delete", marker)]
+    return [Change("replace", _row(after)), Change("upsert" if after.owed else "delete", marker)]
 
 
 def _any_etag(row: Row) -> Row:
