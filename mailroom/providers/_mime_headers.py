@@ -33,6 +33,7 @@ _TOKEN = re.compile(
 )
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:\\.|[^"\\])*"?|[^;]*)', re.DOTALL)
 _SECTION = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?")
+_COMMENT = re.compile(r"\([^()]*\)")
 _ID = re.compile(r"<([^<>]*)>")
 
 _ALIASES = {  # what browsers take these labels for (encoding.spec.whatwg.org), and readers of mail with them
@@ -102,7 +103,7 @@ def addresses(value: str) -> tuple[Address, ...]:
 
 def date(value: str) -> datetime | None:
     try:
-        found = parsedate_to_datetime(plain(value))
+        found = parsedate_to_datetime(_COMMENT.sub(" ", plain(value)))
         return (found.replace(tzinfo=UTC) if found.tzinfo is None else found).astimezone(UTC)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None

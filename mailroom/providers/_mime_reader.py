@@ -6,6 +6,7 @@ Not by policy.default: it raises on some headers, drops others, and is slow on a
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message as Part
@@ -15,6 +16,9 @@ import msgspec
 from mailroom.model.message import Address
 from mailroom.model.received import Envelope, Received, ReceivedFile
 from mailroom.providers import _mime_headers as headers
+
+_END_OF_HEADERS = re.compile(rb"\n\r?\n")
+_NO_HEADER = re.compile(rb"(?m)(?<=\n)[^\s:]+\r?\n(?=[!-9;-~]+:)")
 
 
 class Body(msgspec.Struct):
@@ -26,7 +30,7 @@ class Body(msgspec.Struct):
 
 
 def parse(raw: bytes) -> Received:
-    mail = message_from_bytes(raw)
+    mail = _opened(raw)
     body = Body()
     _read(mail, body)
     return Received(
@@ -46,25 +50,38 @@ def parse(raw: bytes) -> Received:
 
 
 def envelope(raw: bytes) -> Envelope:
-    mail = message_from_bytes(raw)
+    mail = _opened(raw)
     sender, to, cc, bcc = ([_written(one) for one in _addresses(mail, name)] for name in ("from", "to", "cc", "bcc"))
     return Envelope(sender, to, cc, bcc, headers.text(_first(mail, "subject")).strip())
 
 
+def _opened(raw: bytes) -> Part:
+    """A byte order mark, and lines among the headers that are none, would end the headers right there."""
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    end = _END_OF_HEADERS.search(raw)
+    head = raw[: end.start() + 1] if end else b""
+    return message_from_bytes(_NO_HEADER.sub(b"", head) + raw[len(head) :])
+
+
 def _read(part: Part, body: Body) -> None:
-    kind = part.get_content_type()
-    if part.is_multipart() and kind.startswith("multipart/"):
+    """A multipart without parts, for want of its boundary, says nothing: other readers agree on that."""
+    kind = _kind(part)
+    if kind.startswith("multipart/"):
         for inner in _parts(part):
             _read(inner, body)
     elif kind in ("text/plain", "text/html") and not _is_attached(part):
-        (body.text if kind == "text/plain" else body.html).append(_text(part))
+        (body.html if kind == "text/html" else body.text).append(_text(part))
     else:
         body.files.append(_file(part))
 
 
 def _parts(part: Part) -> Iterator[Part]:
-    payload = part.get_payload()
+    payload = part.get_payload() if part.is_multipart() else ()
     yield from (inner for inner in payload if isinstance(inner, Part))
+
+
+def _kind(part: Part) -> str:
+    return part.get_content_type().split()[0]
 
 
 def _is_attached(part: Part) -> bool:
@@ -84,7 +101,7 @@ def _file(part: Part) -> ReceivedFile:
     content_id = headers.ids(_first(part, "content-id"))
     return ReceivedFile(
         name=_name(part),
-        type=part.get_content_type(),
+        type=_kind(part),
         size=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         content_id=content_id[0] if content_id else None,

@@ -26,13 +26,13 @@ def stamped(raw: bytes, stamp: str) -> bytes:
 
 def envelope(raw: bytes) -> Envelope:
     """Whom a ready mail is from and for. Raises nothing: a header that can't be read has no addresses."""
-    from mailroom.providers import _mime_reader
+    from mailroom.providers._mime_reader import envelope as read
 
-    return _mime_reader.envelope(raw)
+    return read(raw)
 
 
 def parse(raw: bytes) -> Received:
     """What a mail says, whoever wrote it. Raises nothing, whatever the bytes."""
-    from mailroom.providers import _mime_reader
+    from mailroom.providers._mime_reader import parse as read
 
-    return _mime_reader.parse(raw)
+    return read(raw)

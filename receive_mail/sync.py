@@ -1,0 +1,136 @@
+"""A mailbox's new mail, page by page: store it, announce it, then move the cursor. Killed anywhere nothing is lost.
+
+A mail is new when it was received since the horizon and was not announced yet; a flag that changed makes none. So the first sync, which
+walks the whole folder, and the walk after a lost cursor are the same as any other: most of what they see is no news.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from mailroom.errors import AccountFault, NotSent, ProviderError, Refused, StorageConflict, Throttled, TokenRejected
+from mailroom.events import record
+from mailroom.model.account import Account
+from mailroom.model.page import Arrival, Page
+from mailroom.model.places import SYNC_QUEUE
+from mailroom.model.token import Token
+from mailroom.ports import CursorLost, Inbox, Keyring, Store
+from mailroom.providers import mime
+from mailroom.storage.cursors import Cursor, StoredCursors
+from mailroom.storage.inbox import StoredInbox
+
+WORK = 250  # pages and mails of one run: a function has ten minutes, and other mailboxes wait
+DAY = 86400.0
+
+T = TypeVar("T")
+
+
+class SyncTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    account: str
+
+
+def ticket(account: Account) -> bytes:
+    return msgspec.json.encode(SyncTicket(account.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """`keep` is for how many seconds marks are kept, after which a mail is no news any more."""
+
+    store: Store
+    cursors: StoredCursors
+    inbox: StoredInbox
+    keyring: Keyring
+    inbox_of: Callable[[Account], Inbox]
+    keep: float = 30 * DAY
+
+    async def run(self, account: Account) -> None:
+        """One ticket. What goes wrong with the account or its provider is for the next tick: the timer puts a ticket each time."""
+        try:
+            if not await self._pages(account):
+                await self.store.put_ticket(SYNC_QUEUE, ticket(account))
+        except StorageConflict:
+            record("sync.overtaken", account=account.name)
+        except Throttled as wait:
+            await self._put_off(account, wait.retry_after or 60.0)
+        except (AccountFault, ProviderError) as fault:
+            record("sync.failed", warn=True, account=account.name, code=fault.code, detail=str(fault))
+
+    async def _pages(self, account: Account) -> bool:
+        """Whether nothing more waits."""
+        cursor, work = await self._begin(account), 0
+        if cursor.not_before > self.store.now():
+            return True
+        while work < WORK:
+            page = await self._page(account, cursor)
+            if page is None:
+                cursor = msgspec.structs.replace(cursor, link="", walking=True)
+                continue
+            new = await self.cursors.unseen(account, [one for one in page.arrivals if one.received.timestamp() >= cursor.since])
+            announced = [one for one in new if await self._take(account, one)]
+            cursor = await self.cursors.save(account, self._moved(cursor, page), announced)
+            work += 1 + len(new)
+            if page.last:
+                await self.cursors.forget(account, cursor.since)
+                return True
+        return False
+
+    async def _begin(self, account: Account) -> Cursor:
+        """A mailbox that was never synced starts from now, in whole seconds as the provider counts them, or from the date it was told."""
+        found = await self.cursors.read(account)
+        if found:
+            return found
+        since = account.since.timestamp() if account.since else float(int(self.store.now()))
+        record("sync.started", account=account.name, since=since)
+        return await self.cursors.start(account, since)
+
+    async def _page(self, account: Account, cursor: Cursor) -> Page | None:
+        """None when the provider has forgotten the cursor: then the folder is walked anew."""
+        ids_only = cursor.walking and account.since is None
+        try:
+            return await self._ask(account, lambda inbox, token: inbox.page(account, cursor.link or None, token, ids_only=ids_only))
+        except CursorLost as lost:
+            record("cursor.lost", warn=True, account=account.name)
+            if cursor.link:
+                return None
+            raise NotSent("cursor_lost", f"The provider forgot a cursor that it was not given: {lost}") from lost
+
+    async def _take(self, account: Account, arrival: Arrival) -> bool:
+        """Stores and announces the mail; False when there is nothing to announce, for it is gone or can't be read."""
+        try:
+            raw = await self._ask(account, lambda inbox, token: inbox.mime(account, arrival.id, token))
+        except Refused as refused:
+            record("mail.unreadable", warn=True, account=account.name, id=arrival.id, code=refused.code, detail=refused.detail)
+            return False
+        if raw is None:
+            return False
+        mail = await asyncio.to_thread(mime.parse, raw)
+        await self.inbox.put(account, arrival, raw, mail)
+        record("mail.received", account=account.name, id=arrival.id, size=len(raw))
+        return True
+
+    async def _ask(self, account: Account, question: Callable[[Inbox, Token], Awaitable[T]]) -> T:
+        """A 401 bars the token everywhere; one new one, one more try."""
+        inbox, token = self.inbox_of(account), await self.keyring.token(account)
+        try:
+            return await question(inbox, token)
+        except TokenRejected:
+            await self.keyring.bar(account, token)
+            return await question(inbox, await self.keyring.token(account))
+
+    def _moved(self, cursor: Cursor, page: Page) -> Cursor:
+        """With nothing more waiting the horizon may follow, and with it the marks that are kept."""
+        moved = msgspec.structs.replace(cursor, link=page.next, walking=cursor.walking and not page.last, not_before=0.0)
+        if not page.last:
+            return moved
+        return msgspec.structs.replace(moved, since=max(cursor.since, self.store.now() - max(self.keep, DAY)))
+
+    async def _put_off(self, account: Account, seconds: float) -> None:
+        record("sync.put_off", warn=True, account=account.name, seconds=seconds)
+        await self.cursors.put_off(account, self.store.now() + seconds)
+        await self.store.put_ticket(SYNC_QUEUE, ticket(account), delay=seconds)
