@@ -31,7 +31,7 @@ class HttpFront:
 
     routes: Sequence[tuple[Route, Function]]
     timeout: float | None = None
-    _running: set[asyncio.Task[Any]] = field(default_factory=set)
+    running: set[asyncio.Task[Any]] = field(default_factory=set)
     _draining: bool = False
 
     @classmethod
@@ -43,17 +43,17 @@ class HttpFront:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._running.add(task)
+        self.running.add(task)
         try:
             answer = await self._answer(Request(scope, receive))
             await answer(scope, receive, send)
         finally:
-            self._running.discard(task)
+            self.running.discard(task)
 
     async def drain(self, seconds: float) -> None:
         self._draining = True
-        if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
+        if self.running:
+            await asyncio.wait(self.running, timeout=seconds)
 
     async def _answer(self, request: Request) -> ASGIApp:
         """No such method on a route is 404 as well: a method is a constraint of the route there."""
