@@ -8,20 +8,26 @@ from typing import Literal
 import msgspec
 
 Operation = Literal["send", "read", "manage"]
+OPERATIONS: tuple[Operation, ...] = ("send", "read", "manage")
+PERMISSIONS = ("Mail.Send", "Mail.Read", "Mail.ReadWrite")
 
 
 class Cloud(msgspec.Struct, frozen=True):
-    """Where one cloud's services are. URLs have no slash at their end; `authority` has no tenant."""
+    """Where one cloud's services are. URLs have no slash at their end; `authority` has no tenant; `sts` issues tokens of version 1."""
 
     authority: str
     graph: str  # ends in /v1.0
     graph_scope: str  # "https://graph.microsoft.com/.default"
     vault_resource: str  # "https://vault.azure.net"
     storage_resource: str  # "https://storage.azure.com"
+    sts: str = "https://sts.windows.net"
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """One `[auth.NAME]`: a way to sign in. `secret` and `certificate` are names in the vault, never secrets."""
+    """One `[auth.NAME]`: a way to sign in. `secret` and `certificate` are names in the vault, never secrets.
+
+    `options` holds what only this grant knows, as its module in `credentials/` lists it.
+    """
 
     name: str
     grant: str
@@ -31,10 +37,11 @@ class Profile(msgspec.Struct, frozen=True):
     secret: str | None = None
     certificate: str | None = None
     algorithm: Literal["PS256", "RS256"] = "PS256"
+    options: tuple[tuple[str, str], ...] = ()
 
 
 class Account(msgspec.Struct, frozen=True):
-    """One `[accounts.NAME]`: a mailbox. `rate` is in messages a minute."""
+    """One `[accounts.NAME]`: a mailbox. `rate` is in messages a minute; `options` holds what only its provider knows."""
 
     name: str
     provider: str
@@ -47,6 +54,7 @@ class Account(msgspec.Struct, frozen=True):
     permissions: frozenset[str] = frozenset({"Mail.Send", "Mail.Read"})
     folder: str = "inbox"
     since: datetime | None = None
+    options: tuple[tuple[str, str], ...] = ()
 
     @property
     def can_be_asked(self) -> bool:
@@ -101,7 +109,7 @@ class Settings(msgspec.Struct, frozen=True):
     api: Api | None
     cloud: Cloud
     vault_url: str | None
-    storage: Storage
+    storage: Storage | None
     identity_client_id: str | None = None
     timing: Timing = Timing()
     schedules: Schedules = Schedules()

@@ -8,10 +8,15 @@ import msgspec
 
 
 class Token(msgspec.Struct, frozen=True):
-    """`value` is opaque to us (Entra: "Access tokens" page); `expires_at` is in seconds since the epoch."""
+    """`value` is opaque to us (Entra: "Access tokens" page); `expires_at` is in seconds since the epoch, `lifetime` in seconds."""
 
     value: str
     expires_at: float
+    lifetime: float = 3600.0
+
+    def good_until(self, margin: float) -> float:
+        """When to have another one: `margin` seconds before the end, or a sixth of its life where that is less."""
+        return self.expires_at - min(margin, self.lifetime / 6)
 
     @property
     def fingerprint(self) -> str:

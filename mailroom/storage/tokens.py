@@ -39,6 +39,7 @@ class _Content(msgspec.Struct, frozen=True):
     key: str
     value: str
     expires_at: float
+    lifetime: float = 3600.0
 
 
 class _Seal(NamedTuple):
@@ -66,7 +67,7 @@ class SealedTokens:
 
     async def put(self, key: str, token: Token) -> None:
         seal = await self._known_seal() or await self._new_seal()
-        sealed = _sealed(_Content(key, token.value, token.expires_at), seal)
+        sealed = _sealed(_Content(key, token.value, token.expires_at, token.lifetime), seal)
         if len(sealed) <= VALUE_LIMIT:  # what no row can hold is asked for again by every process
             await self._store.write(TOKENS_TABLE, [Change("upsert", Row(SEALED, _digest(key), {"jwe": sealed, "ends": token.expires_at}))])
 
@@ -134,7 +135,7 @@ def _opened(row: Row, key: str, seal: _Seal) -> Token | None:
         content = msgspec.json.decode(opened.plaintext or b"", type=_Content)
     except (JoseError, ValueError):
         return None
-    return Token(content.value, content.expires_at) if content.key == key else None
+    return Token(content.value, content.expires_at, content.lifetime) if content.key == key else None
 
 
 def _raw_key(secret: str) -> bytes:

@@ -1,0 +1,129 @@
+"""The wire to an authority, for msal to use: one TLS trust with everything else, timeouts, no repeats, failures as our own errors.
+
+msal never sees a failure, so it neither logs the answer's text nor replays it from memory for the next 60 seconds.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import msgspec
+
+from mailroom import http
+from mailroom.credentials import _aadsts
+from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused
+
+SKEW_TOLD = 30.0
+_TRACE = re.compile(r"\s*Trace ID:.*", re.DOTALL)
+_NUMBER = re.compile(r"AADSTS(\d+)")
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    """RFC 6749, 5.2, and what Entra adds."""
+
+    error: str = ""
+    error_description: str = ""
+    error_codes: list[int] = []
+    trace_id: str = ""
+
+
+class Wire:
+    """What msal takes for its `http_client`: get, post and close. Connections live as long as one `with`: tokens are asked for seldom."""
+
+    def __init__(self, timeout: float, *, tls: Callable[[], ssl.SSLContext] = http.tls, now: Callable[[], float] = time.time) -> None:
+        self._timeout = timeout
+        self._tls = tls
+        self._now = now
+
+    def __enter__(self) -> Wire:
+        self._client = httpx.Client(verify=self._tls(), timeout=self._timeout, follow_redirects=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, url: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None, **_: Any) -> httpx.Response:
+        return self._answer("GET", url, params=params, headers=headers)
+
+    def post(
+        self,
+        url: str,
+        params: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **_: Any,
+    ) -> httpx.Response:
+        return self._answer("POST", url, params=params, headers=headers, data=data)
+
+    def close(self) -> None:
+        """msal's to call; here the `with` closes."""
+
+    def _answer(self, method: str, url: str, **options: Any) -> httpx.Response:
+        try:
+            response = self._client.request(method, url, **options)
+        except httpx.TimeoutException as error:
+            raise AuthorityDown("authority_timeout", f"{_host(url)} did not answer in time.") from error
+        except httpx.RequestError as error:  # its own text may hold an address; its kind is enough
+            raise AuthorityDown("authority_down", f"{_host(url)} could not be reached ({type(error).__name__}).") from error
+        if failed := failure(response, self._now()):
+            raise failed
+        return response
+
+
+def failure(response: httpx.Response, now: float) -> AccountFault | None:
+    """What an answer means that is no good one; None for a JSON object with status 200."""
+    status, host = response.status_code, _host(str(response.url))
+    if status == 429 or status >= 500:
+        return AuthorityDown("authority_busy", f"{host} answered {status}.", retry_after=http.retry_after(response.headers))
+    if status == 200:
+        return None if _is_object(response.content) else _unreadable(host)
+    try:
+        refusal = msgspec.json.decode(response.content, type=_Refusal)
+    except msgspec.DecodeError:
+        refusal = _Refusal()
+    return _meaning(refusal, response, now) if refusal.error else _unreadable(host, status)
+
+
+def _meaning(refusal: _Refusal, response: httpx.Response, now: float) -> AccountFault:
+    found = _NUMBER.match(refusal.error_description)
+    number = refusal.error_codes[0] if refusal.error_codes else int(found[1]) if found else None
+    detail = _TRACE.sub("", refusal.error_description).strip().split("\n")[0].strip() or f"The authority answered {refusal.error}."
+    if number in _aadsts.PASSING or refusal.error == "temporarily_unavailable":
+        return AuthorityDown("authority_busy", detail, retry_after=http.retry_after(response.headers))
+    if number == _aadsts.CLOCK_SKEW:
+        detail += _skew(response.headers, now)
+    code = f"aadsts_{number}" if number else f"authority_{refusal.error}"
+    return AuthorityRefused(code, detail, _aadsts.next_step(number, refusal.error), error=refusal.error, trace_id=refusal.trace_id)
+
+
+def _skew(headers: Mapping[str, str], now: float) -> str:
+    """How far this machine's clock is from the authority's, where its answer tells."""
+    try:
+        ahead = now - parsedate_to_datetime(headers.get("Date", "")).timestamp()
+    except ValueError:
+        return ""
+    if abs(ahead) < SKEW_TOLD:
+        return " This machine's clock agrees with the authority's."
+    return f" This machine's clock is {abs(ahead):.0f} seconds {'ahead of' if ahead > 0 else 'behind'} the authority's."
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(body), dict)
+    except msgspec.DecodeError:
+        return False
+
+
+def _unreadable(host: str, status: int = 200) -> AuthorityDown:
+    detail = f"{host} answered {status} with something that no authority says."
+    return AuthorityDown("authority_unreadable", detail, "Check the profile's `cloud`, and whether a proxy answers instead.")
+
+
+def _host(url: str) -> str:
+    return httpx.URL(url).host

@@ -1,0 +1,147 @@
+"""`[auth.NAME]`, `[accounts.NAME]` and `[callers.NAME]`.
+
+No grant and no provider is known here by name: each is a module of `credentials/` or `providers/`. A grant's `KEYS` say which keys of
+its profile it reads and whether it must have them, and its `mistakes` what is wrong with them together; a provider may have `KEYS` too.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Collection, Mapping
+from datetime import UTC, date, datetime, time
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+
+from mailroom.model.account import OPERATIONS, PERMISSIONS, Account, Caller, Cloud, Operation, Profile
+from mailroom.settings.shapes import ADDRESS, GUID, TENANT, VAULT_NAME
+from mailroom.settings.table import Table, nearest, shown
+
+MOST_A_MINUTE = 1_000_000
+PROFILE_SHAPES = {"tenant": TENANT, "client_id": GUID, "secret": VAULT_NAME, "certificate": VAULT_NAME}
+NO_PROVIDERS = frozenset({"mime"})
+
+_HOUSE = Path(__file__).resolve().parent.parent
+
+
+def profiles(file: Table, clouds: Mapping[str, Cloud], cloud: Cloud) -> dict[str, Profile]:
+    grants = _modules("credentials")
+    return {name: _profile(name, table, grants, clouds, cloud) for name, table in file.tables("auth")}
+
+
+def accounts(file: Table, known: Mapping[str, Profile]) -> dict[str, Account]:
+    found: dict[str, Account] = {}
+    owners: dict[str, str] = {}
+    providers = _modules("providers") - NO_PROVIDERS
+    for name, table in file.tables("accounts"):
+        account = _account(name, table, providers, known)
+        owner = owners.setdefault(account.address.lower(), name)
+        if account.address and owner != name:
+            table.wrong("address", f"found {account.address}, the mailbox of account {owner} too", "give each mailbox one account")
+        found[name] = account
+    return found
+
+
+def callers(file: Table, known: Collection[str]) -> dict[str, Caller]:
+    found: dict[str, Caller] = {}
+    owners: dict[str, str] = {}
+    for name, table in file.tables("callers"):
+        caller = _caller(name, table, known)
+        owner = owners.setdefault(caller.client_id, name)
+        if caller.client_id and owner != name:
+            table.wrong("client_id", f"found the client id of caller {owner} too", "give each application one caller")
+        found[name] = caller
+    return found
+
+
+def cloud_of(table: Table, clouds: Mapping[str, Cloud], default: Cloud) -> Cloud:
+    return clouds.get(table.choice("cloud", clouds), default) if "cloud" in table else default
+
+
+def _profile(name: str, table: Table, grants: Collection[str], clouds: Mapping[str, Cloud], cloud: Cloud) -> Profile:
+    grant = table.choice("grant", grants)
+    cloud = cloud_of(table, clouds, cloud)
+    if not grant:  # then nobody knows which keys it may have
+        return Profile(name, "", "", "", cloud)
+    module = import_module(f"mailroom.credentials.{grant}")
+    keys: Mapping[str, bool] = module.KEYS
+    values = {key: _profile_value(table, key) for key, needed in keys.items() if needed or key in table}
+    table.done({*keys, "cloud"})
+    known = {key: value for key, value in values.items() if key in Profile.__struct_fields__}
+    options = tuple(sorted((key, value) for key, value in values.items() if key not in known))
+    profile = msgspec.structs.replace(Profile(name, grant, "", "", cloud, options=options), **known)
+    for key, found, wanted in module.mistakes(profile):
+        table.wrong(key, found, wanted)
+    return profile
+
+
+def _profile_value(table: Table, key: str) -> str:
+    if key == "algorithm":
+        return table.choice(key, ("PS256", "RS256"))
+    value = table.text(key, shape=PROFILE_SHAPES.get(key), hidden=key in ("secret", "certificate"))
+    return value.lower() if key in ("tenant", "client_id") else value
+
+
+def _account(name: str, table: Table, providers: Collection[str], known: Mapping[str, Profile]) -> Account:
+    provider = table.choice("provider", providers)
+    account = Account(
+        name=name,
+        provider=provider,
+        address=table.text("address", shape=ADDRESS),
+        profile=known.get(table.choice("auth", known)) or Profile("", "", "", "", Cloud("", "", "", "", "")),
+        send=table.flag("send", True),
+        receive=table.flag("receive", False),
+        rate=table.number("rate", 30.0, 0.1, MOST_A_MINUTE),
+        in_doubt="resend" if table.choice("in_doubt", ("hold", "resend"), "hold") == "resend" else "hold",
+        permissions=table.texts("permissions", ("Mail.Send", "Mail.Read"), known=PERMISSIONS),
+        folder=table.text("folder", "inbox"),
+        since=_since(table),
+        options=_options(table, provider),
+    )
+    table.done()
+    _check_permissions(table, account)
+    return account
+
+
+def _options(table: Table, provider: str) -> tuple[tuple[str, str], ...]:
+    """What only this provider knows. It is not even loaded where the account says nothing more than every account may."""
+    if not provider or not table.left():
+        return ()
+    keys: Mapping[str, bool] = getattr(import_module(f"mailroom.providers.{provider}"), "KEYS", {})
+    return tuple(sorted((key, table.text(key)) for key, needed in keys.items() if needed or key in table))
+
+
+def _check_permissions(table: Table, account: Account) -> None:
+    if account.permissions and account.send and "Mail.Send" not in account.permissions:
+        table.wrong("permissions", "found no Mail.Send", "add it, or say send = false")
+    if account.permissions and account.receive and not account.can_be_asked:
+        table.wrong("permissions", "found no Mail.Read", "add it, or say receive = false")
+
+
+def _since(table: Table) -> datetime | None:
+    value = table.raw("since")
+    if isinstance(value, datetime):
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, date):
+        return datetime.combine(value, time(), UTC)
+    if value is not None:
+        table.wrong("since", f"found {shown(value)}", "should be a date or date and time without quotes, such as 2026-11-01T00:00:00Z")
+    return None
+
+
+def _caller(name: str, table: Table, known: Collection[str]) -> Caller:
+    client_id = table.text("client_id", shape=GUID).lower()
+    wanted = table.texts("accounts")
+    for account in sorted(wanted - {"*", *known}):
+        advice = nearest(account, known) or f'should be one of {", ".join(sorted(known)) or "[accounts]"}, or "*" for every account'
+        table.wrong("accounts", f"found {shown(account)}", advice)
+    asked = table.texts("operations", known=OPERATIONS)
+    operations: frozenset[Operation] = frozenset(operation for operation in OPERATIONS if operation in asked)
+    table.done()
+    return Caller(name, client_id, wanted, operations)
+
+
+def _modules(package: str) -> frozenset[str]:
+    found = (module.name for module in pkgutil.iter_modules([str(_HOUSE / package)]))
+    return frozenset(name for name in found if not name.startswith("_"))
