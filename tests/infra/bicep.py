@@ -39,7 +39,8 @@ class Bicep:
         return self._run("build-params", "main.bicepparam", "--stdout", **settings)
 
     def predicted(self, **settings: str) -> list[dict[str, Any]]:
-        self._run("snapshot", "main.bicepparam", "--mode", "overwrite", *GROUP, **settings).check_returncode()
+        done = self._run("snapshot", "main.bicepparam", "--mode", "overwrite", *GROUP, **settings)
+        assert done.returncode == 0, done.stderr
         resources: list[dict[str, Any]] = json.loads((self.infra / "main.snapshot.json").read_text())["predictedResources"]
         return resources
 
