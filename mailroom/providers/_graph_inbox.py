@@ -6,6 +6,7 @@ learn.microsoft.com/graph/api/message-delta, graph/delta-query-overview, graph/o
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -29,7 +30,7 @@ class _Item(msgspec.Struct, frozen=True):
 
     id: str
     received: datetime | None = msgspec.field(name="receivedDateTime", default=None)
-    removed: msgspec.Raw | None = msgspec.field(name="@removed", default=None)
+    removed: dict[str, Any] | None = msgspec.field(name="@removed", default=None)
 
 
 class _Delta(msgspec.Struct, frozen=True):
