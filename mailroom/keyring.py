@@ -1,0 +1,159 @@
+"""Hands out live tokens, and alone decides when to have new ones: from memory, else from the sealed cache, else from the authority.
+
+Whoever wants the same token at the same time waits for one question. A token that a provider refused is handed out no more. What the
+authority refused is not asked again for a while.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused, MailroomError, StorageDown
+from mailroom.events import record
+from mailroom.flight import Flight
+from mailroom.model.account import Account, Profile
+from mailroom.model.token import Token
+from mailroom.ports import Credential, Tokens
+
+MARGIN = 300.0  # seconds before a token's end from when on it counts as ended; of a short-lived one, the last sixth of its life
+REFUSED_FOR = 60.0
+
+
+class Wanted(NamedTuple):
+    """What a token is for: accounts of one profile and one scope share it."""
+
+    profile: Profile
+    scope: str
+
+    @property
+    def key(self) -> str:
+        """Its name in the sealed cache: another tenant, client or authority under the same profile name is another token."""
+        profile = self.profile
+        return "|".join((profile.name, profile.cloud.authority, profile.tenant, profile.client_id, self.scope))
+
+
+class _Rest(NamedTuple):
+    """The authority's refusal, and until when it stands."""
+
+    why: AuthorityRefused | AuthorityDown
+    until: float
+
+
+class Keyring:
+    def __init__(
+        self,
+        tokens: Tokens,
+        credential_of: Callable[[Profile], Credential],
+        *,
+        scope_of: Callable[[Account], str],
+        now: Callable[[], float] = time.time,
+        margin: float = MARGIN,
+        refused_for: float = REFUSED_FOR,
+    ) -> None:
+        self._tokens = tokens
+        self._credential_of = credential_of
+        self._scope_of = scope_of
+        self._now = now
+        self._margin = margin
+        self._refused_for = refused_for
+        self._kept: dict[Wanted, Token] = {}
+        self._bars: dict[str, float] = {}
+        self._rests: dict[Wanted, _Rest] = {}
+        self._flight = Flight[Token]()
+
+    async def token(self, account: Account) -> Token:
+        """Raises AuthorityRefused, AuthorityDown, VaultRefused, VaultDown."""
+        wanted = self._wanted(account)
+        kept = self._kept.get(wanted)
+        if kept is not None and await self._is_good(kept):
+            return kept
+        return await self._flight.join(wanted, lambda: self._find(wanted))
+
+    async def bar(self, account: Account, token: Token) -> None:
+        """The provider refused this very token: no instance hands it out again."""
+        wanted = self._wanted(account)
+        record("token.rejected", warn=True, by="provider", account=account.name, profile=wanted.profile.name, token=token.fingerprint)
+        self._bars = {name: end for name, end in self._bars.items() if end > self._now()} | {token.fingerprint: token.expires_at}
+        if self._kept.get(wanted) == token:
+            del self._kept[wanted]
+        try:
+            await self._tokens.bar(token)
+        except (StorageDown, AccountFault) as error:
+            _cache_failed("bar", error)
+
+    async def renew(self, account: Account, ahead: float) -> bool:
+        """Has a new token when the one that all instances share ends within `ahead` seconds. Raises what `token` raises."""
+        wanted = self._wanted(account)
+        known = await self._shared(wanted) or self._kept.get(wanted)
+        if known is not None and known.good_until(self._margin) > self._now() + ahead and await self._is_good(known):
+            self._kept[wanted] = known
+            return False
+        event = "token.fetched" if known is None else "token.refreshed"
+        await self._flight.join((wanted, "renew"), lambda: self._fetch(wanted, event))
+        return True
+
+    def _wanted(self, account: Account) -> Wanted:
+        return Wanted(account.profile, self._scope_of(account))
+
+    async def _find(self, wanted: Wanted) -> Token:
+        shared = await self._shared(wanted)
+        if shared is not None and await self._is_good(shared):
+            self._kept[wanted] = shared
+            record("token.reused", profile=wanted.profile.name, scope=wanted.scope, token=shared.fingerprint)
+            return shared
+        return await self._fetch(wanted, "token.fetched" if wanted not in self._kept else "token.refreshed")
+
+    async def _fetch(self, wanted: Wanted, event: str) -> Token:
+        self._keep_rest(wanted)
+        profile = wanted.profile
+        try:
+            token = await self._credential_of(profile).ask(wanted.scope)
+        except AuthorityRefused as error:
+            self._rests[wanted] = _Rest(error, self._now() + self._refused_for)
+            facts = {"code": error.code, "error": error.error, "trace_id": error.trace_id, "next_step": error.next_step}
+            record("token.rejected", warn=True, by="authority", profile=profile.name, scope=wanted.scope, **facts)
+            raise
+        except AuthorityDown as error:
+            self._rests[wanted] = _Rest(error, self._now() + (error.retry_after or 0.0))
+            raise
+        self._kept[wanted] = token
+        record(event, profile=profile.name, scope=wanted.scope, token=token.fingerprint, seconds=round(token.expires_at - self._now()))
+        try:
+            await self._tokens.put(wanted.key, token)
+        except (StorageDown, AccountFault) as error:
+            _cache_failed("put", error)
+        return token
+
+    def _keep_rest(self, wanted: Wanted) -> None:
+        """Raises what the authority said last, as long as that stands."""
+        rest = self._rests.pop(wanted, None)
+        if rest is None or rest.until <= self._now():
+            return
+        self._rests[wanted] = rest
+        if isinstance(rest.why, AuthorityDown):
+            raise AuthorityDown(rest.why.code, rest.why.detail, rest.why.next_step, retry_after=rest.until - self._now())
+        raise rest.why.with_traceback(None)
+
+    async def _shared(self, wanted: Wanted) -> Token | None:
+        """What the sealed cache has. Without it, sending still goes on as long as the authority answers."""
+        try:
+            return await self._tokens.get(wanted.key)
+        except (StorageDown, AccountFault) as error:
+            _cache_failed("get", error)
+            return None
+
+    async def _is_good(self, token: Token) -> bool:
+        if token.good_until(self._margin) <= self._now() or token.fingerprint in self._bars:
+            return False
+        try:
+            barred = await self._tokens.barred(token)
+        except (StorageDown, AccountFault) as error:
+            _cache_failed("barred", error)
+            barred = False
+        return not barred and token.fingerprint not in self._bars
+
+
+def _cache_failed(operation: str, error: MailroomError) -> None:
+    record("token_cache.failed", warn=True, operation=operation, code=error.code, detail=error.detail)
