@@ -10,7 +10,7 @@ from typing import Any
 from mailroom.errors import BadSettings
 from mailroom.model.account import Api, Cloud, Schedules, Settings, Timing
 from mailroom.settings import clouds, environment, mailboxes
-from mailroom.settings.shapes import SCHEDULE, TENANT
+from mailroom.settings.shapes import GUID, SCHEDULE, TENANT
 from mailroom.settings.table import Table
 
 __all__ = ["locate", "read"]
@@ -74,7 +74,7 @@ def _api(table: Table, known: Mapping[str, Cloud], cloud: Cloud) -> Api:
     audiences = frozenset({audience}) if isinstance(audience, str) and audience else table.texts("audience")
     api = Api(
         tenant=table.text("tenant", shape=TENANT).lower(),
-        audiences=audiences,
+        audiences=frozenset(name.lower() if GUID.pattern.fullmatch(name) else name for name in audiences),
         cloud=mailboxes.cloud_of(table, known, cloud),
     )
     table.done({"cloud"})
