@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -61,20 +62,21 @@ _ALIASES = {  # what browsers take these labels for (encoding.spec.whatwg.org), 
     "unicode-1-1-utf-7": "utf-7",
 }
 
+_NO_CHARSETS = frozenset({"unicode-escape", "raw-unicode-escape", "idna", "punycode"})  # Python's, and no mail's
+
 
 def decoded(raw: bytes, charset: str | None = None) -> str:
     """In the charset that it names if that fits, else in UTF-8 if that fits, else with the misfits replaced."""
     label = (charset or "ascii").strip("\"' ").lower().partition("*")[0]
     name = _ALIASES.get(label, label)
-    for fitting in (name, "utf-8"):
+    misfit = "cp1252" if label.endswith("ascii") else name
+    for charset_, errors in ((name, "strict"), ("utf-8", "strict"), (misfit, "replace")):
         try:
-            return raw.decode(fitting)
+            if codecs.lookup(charset_).name not in _NO_CHARSETS:
+                return _sound(raw.decode(charset_, errors))
         except (UnicodeError, LookupError, ValueError):
             continue
-    try:
-        return raw.decode("cp1252" if label.endswith("ascii") else name, "replace")
-    except (UnicodeError, LookupError, ValueError):
-        return raw.decode("cp1252", "replace")
+    return raw.decode("cp1252", "replace")
 
 
 def plain(value: str) -> str:
@@ -209,3 +211,8 @@ def _joined(parts: dict[int, tuple[str, bool]]) -> str:
     contents = [(first, ordered[0][1]), *ordered[1:]]
     raw = b"".join(unquote_to_bytes(content) if coded else content.encode("utf-8", "replace") for content, coded in contents)
     return decoded(raw, charset or "utf-8")
+
+
+def _sound(found: str) -> str:
+    """UTF-7 can spell lone surrogates, which can't be stored."""
+    return found.encode("utf-8", "replace").decode()

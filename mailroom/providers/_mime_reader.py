@@ -18,7 +18,7 @@ from mailroom.model.received import Envelope, Received, ReceivedFile
 from mailroom.providers import _mime_headers as headers
 
 _END_OF_HEADERS = re.compile(rb"\n\r?\n")
-_NO_HEADER = re.compile(rb"(?m)(?<=\n)[^\s:]+\r?\n(?=[!-9;-~]+:)")
+_NO_HEADER = re.compile(rb"(?<=\n)[^\s:][^:\n]*\n(?=[!-9;-~]+:)")
 
 
 class Body(msgspec.Struct):

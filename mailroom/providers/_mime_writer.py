@@ -131,7 +131,7 @@ def _parameter(name: str, value: str) -> str:
     coded = quote(_sound(value), safe="")
     if len(coded) <= _LINE:
         return f";{_FOLD} {name}*=utf-8''{coded}"
-    sections = re.findall(f".{{1,{_LINE}}}", f"utf-8''{coded}")
+    sections = re.findall(f"(?:%..|[^%]){{1,{_LINE // 3}}}", f"utf-8''{coded}")
     return "".join(f";{_FOLD} {name}*{number}*={section}" for number, section in enumerate(sections))
 
 
