@@ -37,6 +37,14 @@ class Tokens(Protocol):
     async def barred(self, token: Token) -> bool: ...
 
 
+class Renewer(Protocol):
+    """The keyring as the timer knows it."""
+
+    async def renew(self, account: Account, ahead: float) -> bool:
+        """Has a new token when the one that all instances share ends within `ahead` seconds; whether it had to."""
+        ...
+
+
 class Keyring(Protocol):
     """Hands out live tokens and alone decides when to renew."""
 
@@ -90,6 +98,10 @@ class Store(Protocol):
 
     async def query(self, table: str, partition: str, first: str = "", last: str = "", *, top: int | None = None) -> list[Row]:
         """Rows of one partition in key order, from `first` (included) to before `last` ("" for open), at most `top`."""
+        ...
+
+    async def old_rows(self, table: str, before: float, after: str = "") -> tuple[list[Row], str]:
+        """Of one page of the whole table those whose `created` is before that time, and where the next page starts ("" at the end)."""
         ...
 
     async def put_blob(

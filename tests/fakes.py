@@ -17,6 +17,7 @@ from mailroom.storage.entities import check_key
 from mailroom.storage.queues import check_size
 
 PROPERTY_BYTES = 64 * 1024
+ROWS_A_PAGE = 3
 
 
 @dataclass
@@ -81,6 +82,14 @@ class FakeStore:
         found = [row for row in rows if row.key >= first and (not last or row.key < last)]
         self._end("query")
         return found[:top]
+
+    async def old_rows(self, table: str, before: float, after: str = "") -> tuple[list[Row], str]:
+        await self._begin("old_rows")
+        places = sorted(place for place in self.tables.get(table, {}) if "\n".join(place) > after)
+        page, further = places[:ROWS_A_PAGE], "\n".join(places[ROWS_A_PAGE - 1]) if len(places) > ROWS_A_PAGE else ""
+        rows = [self.tables[table][place] for place in page]
+        self._end("old_rows")
+        return [row for row in rows if isinstance(created := row.values.get("created"), float) and created < before], further
 
     async def put_blob(
         self, container: str, name: str, body: bytes, *, content_type: str = "application/octet-stream", only_if_absent: bool = False

@@ -56,6 +56,11 @@ def selection(partition: str, first: str, last: str) -> str:
     return quote(" and ".join(terms), safe="")
 
 
+def created_before(time: float) -> str:
+    """The `$filter` for rows by age, escaped for a query string; `created` is a double, and a double's literal has a point."""
+    return quote(f"created lt {time:.3f}", safe="")
+
+
 def check_key(key: str) -> str:
     """Tables refuse these characters with a bare 400; whoever makes keys of what users wrote should hear it by name."""
     if found := _FORBIDDEN_IN_KEYS.search(key):

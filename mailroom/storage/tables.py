@@ -49,15 +49,21 @@ class Tables:
         while top is None or len(rows) < top:
             size = PAGE_LIMIT if top is None else min(PAGE_LIMIT, top - len(rows))
             path = f"{chosen}&$top={size}{further}"
-            call = Call("query", "table", table, "GET", path, _READ, expected=_NOT_FOUND, repeats=True)
-            response = await self._wire.call(call)
-            if response.status_code == 404:
-                break
-            rows += map(entities.decode, _read(call, response, _Page).value)
-            further = _continuation(response.headers)
+            found, further = await self._page(table, path)
+            rows += found
             if not further:
                 break
         return rows
+
+    async def old_rows(self, table: str, before: float, after: str = "") -> tuple[list[Row], str]:
+        return await self._page(table, f"/{table}()?$filter={entities.created_before(before)}{after}")
+
+    async def _page(self, table: str, path: str) -> tuple[list[Row], str]:
+        call = Call("query", "table", table, "GET", path, _READ, expected=_NOT_FOUND, repeats=True)
+        response = await self._wire.call(call)
+        if response.status_code == 404:
+            return [], ""
+        return list(map(entities.decode, _read(call, response, _Page).value)), _continuation(response.headers)
 
     async def write(self, table: str, changes: Sequence[Change]) -> list[str]:
         if len(changes) > TRANSACTION_LIMIT or len({change.row.partition for change in changes}) > 1:

@@ -216,6 +216,21 @@ async def test_old_blobs_are_found_by_age(store: Store, place: str) -> None:
     assert await store.old_blobs(place, store.now() - 60) == []
 
 
+async def test_old_rows_are_found_by_age(store: Store, place: str) -> None:
+    """Page by page through all partitions, those created before the given time; a row without a time of its own is never old."""
+    rows = [Row(partition, key, {"created": created}) for partition in "ab" for key, created in (("1", 1e9), ("2", 2e9), ("3", 1e9 + 0.5))]
+    for row in [*rows, Row("c", "1", {"other": 1.0})]:
+        await store.write(place, [Change("insert", row)])
+    assert await store.old_rows(f"{place}x", 1.5e9) == ([], "")
+    found, after = await store.old_rows(place, 1.5e9)
+    while after:
+        more, after = await store.old_rows(place, 1.5e9, after)
+        found += more
+    assert {(row.partition, row.key) for row in found} == {(partition, key) for partition in "ab" for key in "13"}
+    await store.write(place, [Change("delete", found[0])])
+    assert len((await store.old_rows(place, 1e9 + 0.1))[0]) == 1
+
+
 async def test_a_ticket_is_received_once_and_deleted(store: Store, place: str) -> None:
     """A received ticket is hidden, counts its dequeues, and is gone once deleted."""
     await store.put_ticket(place, b"\x00<&>")

@@ -63,6 +63,7 @@ TWICE_AS_GOOD: dict[str, Operation] = {
     "put blob": lambda store: store.put_blob("c", "b", b"x"),
     "delete blob": lambda store: store.delete_blob("c", "b"),
     "old blobs": lambda store: store.old_blobs("c", 0.0),
+    "old rows": lambda store: store.old_rows("t", 0.0),
     "delete ticket": lambda store: store.delete_ticket("q", Ticket("i", "r", b"", 1)),
     "queue length": lambda store: store.queue_length("q"),
 }
