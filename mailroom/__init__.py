@@ -1,0 +1,3 @@
+"""OAuth 2.0 mail as serverless functions."""
+
+__version__ = "0.1.0"

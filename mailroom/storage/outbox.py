@@ -57,5 +57,12 @@ def read_ticket(body: bytes) -> Ref | None:
         return None
 
 
+def slice_of(name: str) -> Ref | None:
+    """The slice whose body lies in the blob of that name; None when it is none of ours."""
+    account, _, rest = name.partition("/")
+    unit, _, number = rest.rpartition("/")
+    return Ref(account, unit, int(number)) if unit and number.isdecimal() else None
+
+
 def _name(ref: Ref) -> str:
     return f"{ref.account}/{ref.unit}/{ref.slice:05}"
