@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")  # names become table keys and parts of blob names
 NAME_WANTED = "should be 1 to 100 letters, digits and . _ @ + -, the first a letter or digit"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_DER = re.compile(r"MI[IG][A-Za-z0-9+/]{20}")
 _SHOWN = 60
 _RANDOM_LENGTH = 20
 _RANDOM_CHANGES = 0.35
@@ -67,9 +68,10 @@ class Table:
         if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
             self.wrong(key, f"found {shown(value)}", f'{wanted}, such as ["{min(known) if known else "…"}"]')
             return frozenset()
-        for one in [] if known is None else sorted({*value} - {*known}):
+        strange = [] if known is None else sorted({*value} - {*known})
+        for one in strange:
             self.wrong(key, f"found {shown(one)}", nearest(one, known or ()) or wanted)
-        return frozenset(value)
+        return frozenset() if strange else frozenset(value)
 
     def flag(self, key: str, default: bool) -> bool:
         value = self._take(key, default, "")
@@ -145,14 +147,14 @@ def shown(value: object) -> str:
 
 
 def looks_secret(value: object) -> bool:
-    """A key in PEM, or a long text that changes between letters of either case, digits and signs as only random ones do."""
+    """A key in PEM or DER, or a long text that changes between letters of either case, digits and signs as only random ones do."""
     if isinstance(value, list | tuple):
         return any(map(looks_secret, value))
     if isinstance(value, Mapping):
         return any(map(looks_secret, value.values()))
     if not isinstance(value, str):
         return False
-    if "-----BEGIN" in value:
+    if "-----BEGIN" in value or _DER.match(value):
         return True
     run = max(value.split("-"), key=len)
     changes = sum(_class_of(a) != _class_of(b) for a, b in pairwise(run))
