@@ -23,19 +23,12 @@ from mailroom.ports import CursorLost, Inbox, Keyring, Store
 from mailroom.providers import mime
 from mailroom.storage.cursors import Cursor, StoredCursors
 from mailroom.storage.inbox import StoredInbox
+from receive_mail.tickets import ticket
 
 WORK = 250  # pages and mails of one run: a function has ten minutes, and other mailboxes wait
 DAY = 86400.0
 
 T = TypeVar("T")
-
-
-class SyncTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    account: str
-
-
-def ticket(account: Account) -> bytes:
-    return msgspec.json.encode(SyncTicket(account.name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from email import message_from_bytes
 from email.message import Message as Part
+from email.parser import BytesParser
 
 import msgspec
 
@@ -30,7 +30,14 @@ class Body(msgspec.Struct):
 
 
 def parse(raw: bytes) -> Received:
-    mail = _opened(raw)
+    """A mail whose parts lie in parts a hundred levels deep is read by its headers alone."""
+    try:
+        return _received(_opened(raw))
+    except RecursionError:
+        return _received(_opened(raw, headers_only=True))
+
+
+def _received(mail: Part) -> Received:
     body = Body()
     _read(mail, body)
     return Received(
@@ -50,17 +57,17 @@ def parse(raw: bytes) -> Received:
 
 
 def envelope(raw: bytes) -> Envelope:
-    mail = _opened(raw)
+    mail = _opened(raw, headers_only=True)
     sender, to, cc, bcc = ([_written(one) for one in _addresses(mail, name)] for name in ("from", "to", "cc", "bcc"))
     return Envelope(sender, to, cc, bcc, headers.text(_first(mail, "subject")).strip())
 
 
-def _opened(raw: bytes) -> Part:
+def _opened(raw: bytes, *, headers_only: bool = False) -> Part:
     """A byte order mark, and lines among the headers that are none, would end the headers right there."""
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     end = _END_OF_HEADERS.search(raw)
     head = raw[: end.start() + 1] if end else b""
-    return message_from_bytes(_NO_HEADER.sub(b"", head) + raw[len(head) :])
+    return BytesParser().parsebytes(_NO_HEADER.sub(b"", head) + raw[len(head) :], headersonly=headers_only)
 
 
 def _read(part: Part, body: Body) -> None:

@@ -176,6 +176,12 @@ def test_no_bytes_make_it_fail(raw: bytes) -> None:
     assert mime.stamped(raw, "s1").startswith(b"X-Mailroom-Stamp: s1")
 
 
+@pytest.mark.parametrize("level", [b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n', b"Content-Type: message/rfc822\r\n\r\n"])
+def test_a_mail_nested_without_end_is_read_by_its_headers(level: bytes) -> None:
+    """Thousands of parts in parts exhaust no stack."""
+    assert mime.parse(b"Subject: Deep\r\n" + level * 5000).subject == "Deep"
+
+
 @pytest.mark.skipif(not CORPUS, reason="MAILROOM_CORPUS names no folder of mails")
 def test_mails_that_strangers_wrote() -> None:
     """Where three other readers agree, so do we, but for a handful: line ends in flowed text, and attached mails, which we list."""
