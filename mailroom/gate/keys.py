@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from collections.abc import Callable
@@ -18,12 +19,13 @@ from mailroom.http import repeated, retry_after
 from mailroom.model.account import Api
 
 if TYPE_CHECKING:
-    from joserfc.jwk import RSAKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 KEEP = 86400.0
 AGAIN = 60.0  # an unknown key makes us read again, but not more often than this: anybody may send us unknown keys
 AGAIN_AFTER_FAILURE = 5.0
 TIMEOUT = 5.0
+MIN_BITS = 2048  # RFC 7518, 3.3
 _PAUSES = (0.3,)
 _BUSY = frozenset({429, 500, 502, 503, 504})
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -34,7 +36,7 @@ T = TypeVar("T")
 class Trusted(NamedTuple):
     """A key, and the tenant whose tokens it may sign; `issuers` are the tenant's names in tokens of version 2 and 1."""
 
-    key: RSAKey
+    key: RSAPublicKey
     tenant: str
     issuers: tuple[str, str]
 
@@ -125,14 +127,18 @@ def _is_ours(key: _Key, tenant: str, issuers: tuple[str, str]) -> bool:
     return key.kty == "RSA" and key.use == "sig" and key.kid != "" and issuer in issuers
 
 
-def _imported(key: _Key) -> RSAKey:
-    from joserfc.errors import JoseError
-    from joserfc.jwk import RSAKey
+def _imported(key: _Key) -> RSAPublicKey:
+    """Modulus and exponent are big-endian numbers in base64url (RFC 7518, 6.3.1)."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
     try:
-        return RSAKey.import_key({"kty": "RSA", "n": key.n, "e": key.e})
-    except (JoseError, ValueError) as error:
+        modulus, exponent = (int.from_bytes(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in (key.n, key.e))
+        found = RSAPublicNumbers(exponent, modulus).public_key()
+    except ValueError as error:
         raise _unreadable(f"The authority's key {key.kid[:60]!r} is no RSA key.") from error
+    if found.key_size < MIN_BITS:
+        raise _unreadable(f"The authority's key {key.kid[:60]!r} has only {found.key_size} bits.")
+    return found
 
 
 def _unreadable(detail: str) -> AuthorityDown:

@@ -7,12 +7,11 @@ sealed with an older key or tampered with, is as good as none.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import secrets
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,16 +20,13 @@ from mailroom.model.places import TOKENS_TABLE
 from mailroom.model.row import Change, Row
 from mailroom.model.token import Token
 from mailroom.ports import Store, Vault
-
-if TYPE_CHECKING:
-    from joserfc.jwk import OctKey
+from mailroom.storage import seal as sealing
 
 SEAL_SECRET = "mailroom-seal"  # noqa: S105  # its name in the vault
 SEALED, BARS = "sealed", "bar"
 VALUE_LIMIT = 32 * 1024  # characters: tables count two bytes for each
 UNBARRED_SECONDS = 15.0
 SEAL_SECONDS = 60.0
-_ALGORITHMS = ["dir", "A256GCM"]
 
 
 class _Content(msgspec.Struct, frozen=True):
@@ -43,9 +39,12 @@ class _Content(msgspec.Struct, frozen=True):
 
 
 class _Seal(NamedTuple):
-    key: OctKey
+    key: bytes
     kid: str
     read_at: float
+
+    def __repr__(self) -> str:
+        return f"_Seal({self.kid})"
 
 
 class SealedTokens:
@@ -108,39 +107,30 @@ class SealedTokens:
 
     async def _new_seal(self) -> _Seal:
         """Of two that make one at the same time the vault's newest wins; what was sealed with the other is lost: a token, no more."""
-        made = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+        made = sealing.encoded(secrets.token_bytes(32))
         await self._vault.set_secret(SEAL_SECRET, made, "application/octet-stream")
         return await self._newest_seal()
 
     def _as_seal(self, secret: str) -> _Seal:
-        from joserfc.jwk import OctKey
-
         raw = _raw_key(secret)
-        return _Seal(OctKey.import_key(raw), hashlib.sha256(raw).hexdigest()[:16], self._now())
+        return _Seal(raw, hashlib.sha256(raw).hexdigest()[:16], self._now())
 
 
 def _sealed(content: _Content, seal: _Seal) -> str:
-    from joserfc import jwe
-
-    header = {"alg": "dir", "enc": "A256GCM", "kid": seal.kid}
-    return jwe.encrypt_compact(header, msgspec.json.encode(content), seal.key, algorithms=_ALGORITHMS)
+    return sealing.sealed(msgspec.json.encode(content), seal.key, seal.kid)
 
 
 def _opened(row: Row, key: str, seal: _Seal) -> Token | None:
-    from joserfc import jwe
-    from joserfc.errors import JoseError
-
     try:
-        opened = jwe.decrypt_compact(str(row.values["jwe"]), seal.key, algorithms=_ALGORITHMS)
-        content = msgspec.json.decode(opened.plaintext or b"", type=_Content)
-    except (JoseError, ValueError):
+        content = msgspec.json.decode(sealing.opened(str(row.values["jwe"]), seal.key), type=_Content)
+    except (sealing.Unopened, ValueError):
         return None
     return Token(content.value, content.expires_at, content.lifetime) if content.key == key else None
 
 
 def _raw_key(secret: str) -> bytes:
     try:
-        raw = base64.urlsafe_b64decode(secret + "=" * (-len(secret) % 4))
+        raw = sealing.decoded(secret)
     except ValueError:
         raw = b""
     if len(raw) != 32:
