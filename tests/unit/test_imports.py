@@ -20,6 +20,7 @@ LATER = [
     "google",
     "googleapiclient",
     "jinja2",
+    "joserfc",
     "msal",
     "opentelemetry.sdk",
     "requests",
