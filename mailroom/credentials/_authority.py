@@ -55,11 +55,13 @@ class Wire:
         self,
         url: str,
         params: Mapping[str, str] | None = None,
-        data: Mapping[str, str] | None = None,
+        data: Mapping[str, str | bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         **_: Any,
     ) -> httpx.Response:
-        return self._answer("POST", url, params=params, headers=headers, data=data)
+        # msal's assertions are bytes, which requests sends as they are and httpx as their repr
+        form = {name: value.decode() if isinstance(value, bytes) else value for name, value in (data or {}).items()}
+        return self._answer("POST", url, params=params, headers=headers, data=form)
 
     def close(self) -> None:
         """msal's to call; here the `with` closes."""
