@@ -1,4 +1,4 @@
-"""Cold start, side by side: from the start of a fresh process to its first mail accepted, over TLS, against the sandbox.
+"""Cold start, side by side: from the start of a fresh process to its first mail accepted, over TLS (bench/town.py).
 
 `python -m bench.cold [RUNS]` runs every variant in turn, RUNS times over (interleaved, so that whatever else the machine does hits
 all of them alike), prints a table and writes bench/out/cold.json.
@@ -65,9 +65,9 @@ async def measured(served: Town, runs: int) -> dict[str, list[float]]:
 
 async def cold(name: str, served: Town) -> float:
     started = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", f"bench.peers.{MODULES.get(name, name)}", cwd=ROOT, env=served.environment, stdout=asyncio.subprocess.PIPE
-    )
+    # -S leaves out what pip's editable installs do at each start, which Azure has none of
+    command = [sys.executable, "-S", "-m", f"bench.peers.{MODULES.get(name, name)}"]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=served.environment, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     line = await process.stdout.readline()
     took = (time.perf_counter() - started) * 1000
