@@ -21,6 +21,15 @@ from mailroom.ports import Certificates, Credential, Inbox, Sender, Vault
 
 MARKS = {True: "✓", False: "✗", None: "–"}
 SOON = 30
+# what to do where the error itself does not say
+TODO = {
+    "secret": "See step 5 of docs/deploy.md; MAILROOM_VAULT_URL says which vault.",
+    "certificate": "See step 5 of docs/deploy.md; MAILROOM_VAULT_URL says which vault.",
+    "token": "See steps 1 and 5 of docs/deploy.md.",
+    "asking": "Does the application have Mail.Read for this mailbox? See step 2 of docs/deploy.md; a new grant takes up to 2 hours.",
+    "inbox": "Does the application have Mail.Read for this mailbox? See step 2 of docs/deploy.md; a new grant takes up to 2 hours.",
+    "test mail": "Does the application have Mail.Send for this mailbox? See step 2 of docs/deploy.md; a new grant takes up to 2 hours.",
+}
 
 
 class House(Protocol):
@@ -151,4 +160,4 @@ def _signs_in(profile: Profile) -> str:
 
 
 def _failed(what: str, error: MailroomError) -> Line:
-    return Line(False, what, f"{error.detail} ({error.code})", error.next_step)
+    return Line(False, what, f"{error.detail} ({error.code})", error.next_step or TODO[what])

@@ -151,6 +151,17 @@ async def test_a_failing_step_does_not_hide_the_others() -> None:
     assert found["test mail"].ok is True
 
 
+async def test_every_failing_line_says_what_to_do() -> None:
+    """Also where the error has no advice of its own."""
+    why = NotSent("provider_failed", "Graph answered 405.")
+    house = House(certificate_error=VaultRefused("vault_refused", "No."), ask_error=why, page_error=why, answer=Refused("refused", "No."))
+    found = await lines(house, send_to="ann@example.com")
+    assert [what for what, line in found.items() if line.ok is False] == ["certificate", "asking", "inbox", "test mail"]
+    assert all(line.todo for line in found.values() if line.ok is False)
+    no_token = House(token_error=AuthorityRefused("authority_refused", "No."))
+    assert (await lines(no_token))["token"].todo
+
+
 async def test_a_refused_mail_is_a_failure() -> None:
     """The provider's no is shown with its code."""
     found = await lines(House(answer=Refused("recipient_invalid", "No such address.", "Correct it.")), send_to="ann@example.com")
