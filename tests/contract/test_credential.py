@@ -1,0 +1,370 @@
+"""The client credentials grant against the sandbox's Entra, over TLS: what it sends, and what each failure means."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives import hashes
+
+from mailroom.credentials import client_credentials
+from mailroom.credentials._authority import failure
+from mailroom.credentials.client_credentials import CERTIFICATE_SECONDS, ClientCredentials
+from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused, MailroomError, VaultDown, VaultRefused
+from mailroom.model.account import Cloud, Profile
+from mailroom.model.certificate import Certificate
+from mailroom.ports import Credential
+from sandbox import entra
+from sandbox.ca import Ca
+from sandbox.directory import GRAPH, App, Directory
+from sandbox.faults import Faults
+from sandbox.serve import serve
+from sandbox.town import town
+from tests.contract import sandbox_town
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SCOPE = f"{GRAPH}/.default"
+RS256_IS_DEPRECATED = pytest.mark.filterwarnings("ignore:.*SHA-1 thumbprint:DeprecationWarning")
+
+
+@dataclass
+class Vault:
+    """Secrets as the REST vault keeps them: what was read once is remembered until it is asked for afresh."""
+
+    secrets: dict[str, str] = field(default_factory=dict)
+    certificates: dict[str, Certificate] = field(default_factory=dict)
+    read: list[str] = field(default_factory=list)
+    error: MailroomError | None = None
+    _kept: dict[str, str] = field(default_factory=dict)
+
+    async def secret(self, name: str, *, fresh: bool = False) -> str:
+        if fresh or name not in self._kept:
+            self.read.append(name)
+            if self.error:
+                raise self.error
+            self._kept[name] = self.secrets[name]
+        return self._kept[name]
+
+    async def certificate(self, name: str) -> Certificate:
+        self.read.append(name)
+        if self.error:
+            raise self.error
+        return self.certificates[name]
+
+    async def set_secret(self, name: str, value: str, content_type: str = "text/plain") -> None:
+        self.secrets[name] = value
+
+    async def ends(self) -> list[tuple[str, str, datetime]]:
+        return []
+
+
+@dataclass
+class Place:
+    directory: Directory
+    faults: Faults
+    ca: Ca
+    vault: Vault = field(default_factory=Vault)
+    time: float = field(default_factory=time.time)
+
+    @property
+    def app(self) -> App:
+        return self.directory.app("graph")
+
+    def profile(self, **changes: Any) -> Profile:
+        cloud = Cloud(self.directory.authority, "https://graph/v1.0", SCOPE, "vault", "storage")
+        good = Profile("graph", "client_credentials", self.directory.tenant, self.app.client_id, cloud, secret="graph")
+        return msgspec.structs.replace(good, **changes)
+
+    def certified(self, **changes: Any) -> Profile:
+        return self.profile(secret=None, certificate="graph", **changes)
+
+    def credential(self, profile: Profile | None = None, timeout: float = 10.0) -> ClientCredentials:
+        return ClientCredentials(
+            profile or self.profile(),
+            lambda: self.vault,
+            lambda: self.vault,
+            timeout=timeout,
+            now=lambda: self.time,
+            tls=self.ca.context,
+        )
+
+    def new_certificate(self, *, registered: bool = True) -> Certificate:
+        made = sandbox_town.certificate()
+        if registered:
+            self.directory.register_certificate(self.app.client_id, made.der)
+        sha256 = made.certificate.fingerprint(hashes.SHA256()).hex()
+        now = datetime.now(UTC)
+        return Certificate(made.key_pem.encode(), made.pem.encode(), made.thumbprint, sha256, now, now + timedelta(days=9), "v1")
+
+    async def refused(self, credential: Credential) -> AccountFault:
+        with pytest.raises(AccountFault) as raised:
+            await credential.ask(SCOPE)
+        told = f"{raised.value} {raised.value.__cause__}"
+        assert not any(secret in told for secret in [*self.vault.secrets.values(), *self.app.secrets, "BEGIN"])
+        return raised.value
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def town_at_work(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    directory, faults, ca = town(), Faults(), Ca.create(tmp_path_factory.mktemp("ca"))
+    served = await serve(entra.create(directory, faults), ca)
+    directory.authority = served.url
+    try:
+        yield Place(directory, faults, ca)
+    finally:
+        faults.clear()
+        await served.stop()
+
+
+@pytest.fixture
+def place(town_at_work: Place) -> Place:
+    town_at_work.faults.clear()
+    town_at_work.directory.now = time.time
+    fresh = Place(town_at_work.directory, town_at_work.faults, town_at_work.ca)
+    fresh.vault.secrets["graph"] = fresh.app.secret
+    return fresh
+
+
+async def test_a_secret_gets_a_token(place: Place) -> None:
+    """A token for the scope, good from now for as long as the authority said."""
+    token = await place.credential().ask(SCOPE)
+    assert place.directory.check(token.value, [GRAPH])["appidacr"] == "1"
+    assert (token.lifetime, token.expires_at) == (3599.0, place.time + 3599)
+
+
+@pytest.mark.parametrize("algorithm", ["PS256", pytest.param("RS256", marks=RS256_IS_DEPRECATED)])
+async def test_a_certificate_gets_a_token(place: Place, algorithm: str) -> None:
+    """private_key_jwt in both forms; the authority checks signature, thumbprint, audience and times."""
+    place.vault.certificates["graph"] = place.new_certificate()
+    token = await place.credential(place.certified(algorithm=algorithm)).ask(SCOPE)
+    assert place.directory.check(token.value, [GRAPH])["appidacr"] == "2"
+
+
+async def test_the_algorithm_names_its_thumbprint(place: Place) -> None:
+    """PS256 goes without a SHA-1 thumbprint to msal, and RS256 with it: so msal chooses algorithm and header."""
+    found = place.new_certificate(registered=False)
+    assert client_credentials.credential("secret", "PS256") == "secret"
+    assert set(client_credentials.credential(found, "PS256")) == {"private_key", "public_certificate"}
+    assert client_credentials.credential(found, "RS256") == {"private_key": found.key_pem.decode(), "thumbprint": found.thumbprint_sha1}
+
+
+async def test_each_question_gets_a_new_token(place: Place) -> None:
+    """What msal remembers is no answer: the keyring asks because it wants another one."""
+    credential = place.credential()
+    tokens = await asyncio.gather(*(credential.ask(SCOPE) for _ in range(3)))
+    assert len({token.value for token in tokens}) == 3
+
+
+async def test_built_as_wiring_builds_it(place: Place) -> None:
+    """Nothing is read and nobody asked before the first question."""
+    built: Credential = client_credentials.build(place.profile(), lambda: place.vault, lambda: place.vault)
+    assert isinstance(built, ClientCredentials)
+    assert not place.vault.read
+
+
+async def test_a_wrong_secret_is_refused_and_a_corrected_one_works(place: Place) -> None:
+    """The refusal has its number and advice, no trace in its text; a secret that is set meanwhile is used at the next question."""
+    place.vault.secrets["graph"] = "wrong"
+    credential = place.credential()
+    error = await place.refused(credential)
+    assert isinstance(error, AuthorityRefused)
+    assert (error.code, error.error, error.status) == ("aadsts_7000215", "invalid_client", 502)
+    assert error.detail.startswith("AADSTS7000215: Invalid client secret provided.")
+    assert "Trace ID" not in error.detail
+    assert error.trace_id
+    assert "not its id" in error.next_step
+    place.vault.secrets["graph"] = place.app.secret
+    assert await credential.ask(SCOPE)
+
+
+async def test_a_rotated_secret_costs_no_failure(place: Place) -> None:
+    """The remembered secret has ended, the vault has a new one: the same question gets its token."""
+    credential = place.credential()
+    await credential.ask(SCOPE)
+    place.app.secrets[place.app.secret] = place.directory.now() - 1
+    place.vault.secrets["graph"] = place.app.add_secret(place.directory.now() + 3600)
+    assert await credential.ask(SCOPE)
+
+
+async def test_an_ended_secret(place: Place) -> None:
+    """Its own number, and what to do."""
+    place.vault.secrets["graph"] = place.app.add_secret(place.directory.now() - 1)
+    error = await place.refused(place.credential())
+    del place.app.secrets[place.vault.secrets["graph"]]
+    assert error.code == "aadsts_7000222"
+    assert "make a new one" in error.next_step
+
+
+async def test_a_certificate_that_is_not_registered(place: Place) -> None:
+    """The authority does not know its thumbprint."""
+    place.vault.certificates["graph"] = place.new_certificate(registered=False)
+    error = await place.refused(place.credential(place.certified()))
+    assert error.code == "aadsts_700027"
+    assert "Register" in error.next_step
+
+
+async def test_a_key_that_is_not_the_certificates(place: Place) -> None:
+    """A registered thumbprint with another key's signature."""
+    key = place.new_certificate(registered=False).key_pem
+    place.vault.certificates["graph"] = msgspec.structs.replace(place.new_certificate(), key_pem=key)
+    assert (await place.refused(place.credential(place.certified()))).code == "aadsts_700027"
+
+
+async def test_a_certificate_that_cannot_sign(place: Place) -> None:
+    """What is no key is the vault's fault, not the authority's."""
+    place.vault.certificates["graph"] = msgspec.structs.replace(place.new_certificate(), key_pem=b"no key", certificate_pem=b"none")
+    error = await place.refused(place.credential(place.certified()))
+    assert isinstance(error, VaultRefused)
+    assert error.code == "certificate_unusable"
+
+
+async def test_a_new_certificate_is_seen_within_minutes(place: Place) -> None:
+    """A version is kept for ten minutes; where the authority refuses it, the vault is asked at once."""
+    first, second = place.new_certificate(), place.new_certificate()
+    place.vault.certificates["graph"] = first
+    credential = place.credential(place.certified())
+    for _ in range(2):
+        await credential.ask(SCOPE)
+    assert len(place.vault.read) == 1
+    place.time += CERTIFICATE_SECONDS
+    await credential.ask(SCOPE)
+    assert len(place.vault.read) == 2
+    place.vault.certificates["graph"] = second
+    place.app.certificates[:] = [one for one in place.app.certificates if one.fingerprint(hashes.SHA1()).hex() == second.thumbprint_sha1]
+    assert await credential.ask(SCOPE)
+    assert len(place.vault.read) == 3
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "unknown app": ({"client_id": "99999999-0000-0000-0000-000000000000"}, "aadsts_700016", "client_id"),
+    "unknown tenant": ({"tenant": "99999999-0000-0000-0000-000000000000"}, "aadsts_90002", "tenant"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_what_the_authority_refuses(place: Place, name: str) -> None:
+    """Each with its number, the authority's first sentence and where to look."""
+    changes, code, advice = REFUSALS[name]
+    error = await place.refused(place.credential(place.profile(**changes)))
+    assert isinstance(error, AuthorityRefused)
+    assert (error.code, error.retryable) == (code, False)
+    assert advice in error.next_step
+
+
+async def test_an_unknown_resource(place: Place) -> None:
+    """Of another cloud, most likely."""
+    with pytest.raises(AuthorityRefused) as raised:
+        await place.credential().ask("https://graph.microsoft.us/.default")
+    assert raised.value.code == "aadsts_500011"
+    assert "cloud" in raised.value.next_step
+
+
+async def test_a_disabled_app(place: Place) -> None:
+    """An administrator has to enable it."""
+    place.app.disabled = True
+    error = await place.refused(place.credential())
+    place.app.disabled = False
+    assert error.code == "aadsts_7000112"
+
+
+async def test_a_clock_that_is_behind_is_explained(place: Place) -> None:
+    """An assertion that has ended when it arrives says which clock is off, and by how much: here the sandbox's is turned."""
+    place.vault.certificates["graph"] = place.new_certificate()
+    place.directory.now = lambda: time.time() + 4000
+    place.time -= 4000
+    error = await place.refused(place.credential(place.certified()))
+    assert error.code == "aadsts_700024"
+    assert "seconds behind the authority's" in error.detail
+    assert "clock" in error.next_step
+
+
+CLOCKS = [(90.0, "This machine's clock is 90 seconds ahead of the authority's."), (10.0, "clock agrees"), (-90.0, "90 seconds behind")]
+
+
+@pytest.mark.parametrize(("ahead", "words"), CLOCKS)
+async def test_the_clocks_are_compared(ahead: float, words: str) -> None:
+    """By the Date of the answer; without one nothing is said of clocks."""
+    body = {"error": "invalid_client", "error_description": "AADSTS700024: Not in time.\r\nTrace ID: x", "error_codes": [700024]}
+    headers = {"Date": "Tue, 14 Nov 2023 22:13:20 GMT"}
+    request = httpx.Request("POST", "https://login.example/token")
+    told = failure(httpx.Response(401, json=body, headers=headers, request=request), 1_700_000_000.0 + ahead)
+    assert told is not None
+    assert words in told.detail
+    untold = failure(httpx.Response(401, json=body, request=request), 1_700_000_000.0)
+    assert untold is not None
+    assert untold.detail == "AADSTS700024: Not in time."
+
+
+FAILURES: list[tuple[dict[str, Any], str, float | None]] = [
+    ({"answer": "429", "retry_after": 17}, "authority_busy", 17.0),
+    ({"answer": "503", "retry_after": 3}, "authority_busy", 3.0),
+    ({"answer": "500"}, "authority_busy", None),
+    ({"answer": "html"}, "authority_busy", None),
+    ({"answer": "garbage"}, "authority_unreadable", None),
+    ({"answer": "cut"}, "authority_down", None),
+    ({"answer": "hang"}, "authority_timeout", None),
+]
+
+
+@pytest.mark.parametrize("path", ["openid-configuration", "token"])
+@pytest.mark.parametrize(("fault", "code", "wait"), FAILURES)
+async def test_an_authority_that_fails(place: Place, path: str, fault: dict[str, Any], code: str, wait: float | None) -> None:
+    """Of metadata or tokens: the same error, with the time to wait where it was told, after one request and not several; then it works."""
+    credential = place.credential(timeout=0.3 if fault["answer"] == "hang" else 10.0)
+    struck = place.faults.add({"service": "entra", "path": path, **fault})
+    error = await place.refused(credential)
+    assert (type(error), error.code, error.retry_after, error.retryable) == (AuthorityDown, code, wait, True)
+    assert struck.hits == 1
+    place.faults.clear()
+    assert await credential.ask(SCOPE)
+
+
+async def test_a_refusal_is_not_replayed(place: Place) -> None:
+    """msal would answer from memory for a minute; here each question reaches the authority, and the keyring alone says when."""
+    struck = place.faults.add({"service": "entra", "path": "token", "answer": "400"})
+    credential = place.credential()
+    for hits in (1, 2):
+        assert (await place.refused(credential)).code == "aadsts_900144"
+        assert struck.hits == hits
+
+
+async def test_an_authority_that_is_not_there(place: Place) -> None:
+    """Nobody listens: that passes, it is no refusal."""
+    cloud = msgspec.structs.replace(place.profile().cloud, authority="https://localhost:1")
+    error = await place.refused(place.credential(place.profile(cloud=cloud)))
+    assert (error.code, error.status) == ("authority_down", 503)
+
+
+async def test_a_host_that_nobody_vouches_for(place: Place) -> None:
+    """Without the right certificate nothing is sent."""
+    import ssl
+
+    credential = ClientCredentials(place.profile(), lambda: place.vault, lambda: place.vault, tls=ssl.create_default_context)
+    assert (await place.refused(credential)).code == "authority_down"
+
+
+@pytest.mark.parametrize("error", [VaultRefused("vault_secret_missing", "None.", "Create it."), VaultDown("vault_down", "Down.")])
+async def test_the_vaults_errors_are_the_vaults(place: Place, error: AccountFault) -> None:
+    """They come through as they are, for either kind of material, and nothing is asked of the authority."""
+    place.vault.error = error
+    assert await place.refused(place.credential()) is error
+    assert await place.refused(place.credential(place.certified())) is error
+
+
+async def test_who_is_cancelled_leaves_it_usable(place: Place) -> None:
+    """A question that is given up does not lock the next one out."""
+    place.faults.add({"service": "entra", "path": "token", "delay": 0.2, "times": 1})
+    credential = place.credential()
+    given_up = asyncio.create_task(credential.ask(SCOPE))
+    await asyncio.sleep(0.05)
+    given_up.cancel()
+    assert await credential.ask(SCOPE)
