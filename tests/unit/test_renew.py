@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import tomllib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mailroom import __version__
 from mailroom.errors import AuthorityRefused, BadSettings, MailroomError, StorageDown, VaultDown
 from mailroom.model.account import Account, Cloud, Profile, Timing
 from mailroom.ports import Store
@@ -141,6 +144,12 @@ async def test_the_health_page_says_how_it_went(room: Room) -> None:
     assert "certificate" not in json.dumps(body)
     status, body = await health("1.2.3", ACCOUNTS[:2], lambda: room.store)
     assert (status, body["status"], len(body["refresh"])) == (200, "ok", 1)
+
+
+def test_the_version_is_the_projects() -> None:
+    """What is shipped to Azure is no installed package, so the version stands in the code, and is the one of pyproject.toml."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert __version__ == project["version"]
 
 
 async def test_without_storage_it_is_down(room: Room) -> None:
