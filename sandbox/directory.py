@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.signing import BadToken, SigningKeys, WrongAudience
 
-__all__ = ["API", "GRAPH", "STORAGE", "TOKEN_EXCHANGE", "VAULT", "App", "BadToken", "Directory", "Resource", "WrongAudience", "client_of"]
+__all__ = ["API", "GRAPH", "STORAGE", "TOKEN_EXCHANGE", "VAULT", "App", "BadToken", "Directory", "Resource", "SignIn", "WrongAudience", "client_of"]
 
 GRAPH = "https://graph.microsoft.com"
 VAULT = "https://vault.azure.net"
@@ -78,6 +78,17 @@ class Resource:
         return {self.uri, self.client_id, *self.aliases}
 
 
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A line of the sign-in log: who got a token for what, whether with a certificate, and when, in seconds since the epoch."""
+
+    client_id: str
+    resource: str
+    certificate: bool
+    at: float
+    ends: float
+
+
 @dataclass(slots=True)
 class Directory:
     """`authority` is where Entra is served, without a slash at its end: set it as soon as that is known."""
@@ -91,6 +102,7 @@ class Directory:
     mailboxes: set[str] = field(default_factory=set)
     resources: list[Resource] = field(default_factory=list)
     keys: SigningKeys = field(init=False)
+    sign_ins: list[SignIn] = field(default_factory=list)
     _revoked: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -161,6 +173,7 @@ class Directory:
         }
         if granted:
             claims["roles"] = granted
+        self.sign_ins.append(SignIn(client_id, resource.uri, certificate, self.now(), claims["exp"]))
         return self.keys.sign(claims)
 
     def check(self, token: str, audiences: Collection[str]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from sandbox.host.queues import Queue
 from sandbox.host.settings import HostSettings
 from sandbox.host.storage import Storage
 from sandbox.host.timers import TimerListener
+from sandbox.parent import when_stdin_ends
 from sandbox.serve import serve
 
 DRAIN = 60.0
@@ -117,15 +118,8 @@ def _over(*, end_with_stdin: bool) -> asyncio.Event:
     for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(ending, over.set)
     if end_with_stdin:
-        loop.add_reader(sys.stdin, _read_away, over)
+        when_stdin_ends(over.set)
     return over
-
-
-def _read_away(over: asyncio.Event) -> None:
-    """An empty read is the end of standard input: whoever held its other end is gone."""
-    if not os.read(sys.stdin.fileno(), 4096):
-        asyncio.get_running_loop().remove_reader(sys.stdin)
-        over.set()
 
 
 def _log_to_stderr() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ class Town:
 
 @pytest.fixture(scope="session")
 def town() -> Iterator[Town]:
+    if find_spec("sandbox.graph") is None:
+        pytest.skip("the sandbox's Graph is still to come, and without it no mail can be followed to its box")
     process = subprocess.Popen([sys.executable, "-m", "sandbox", "up", "--json"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     try:
