@@ -31,7 +31,9 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m sandbox", description="Entra ID, Graph, Key Vault, storage and the functions, on this machine.")
+    parser = argparse.ArgumentParser(
+        "python -m sandbox", description="Entra ID, Graph, Key Vault, storage and the functions, on this machine."
+    )
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input does, so with the parent")
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("up", help="run until SIGTERM or Ctrl-C")

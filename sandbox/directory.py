@@ -21,7 +21,20 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.signing import BadToken, SigningKeys, WrongAudience
 
-__all__ = ["API", "GRAPH", "STORAGE", "TOKEN_EXCHANGE", "VAULT", "App", "BadToken", "Directory", "Resource", "SignIn", "WrongAudience", "client_of"]
+__all__ = [
+    "API",
+    "GRAPH",
+    "STORAGE",
+    "TOKEN_EXCHANGE",
+    "VAULT",
+    "App",
+    "BadToken",
+    "Directory",
+    "Resource",
+    "SignIn",
+    "WrongAudience",
+    "client_of",
+]
 
 GRAPH = "https://graph.microsoft.com"
 VAULT = "https://vault.azure.net"
