@@ -100,6 +100,7 @@ class SignIn:
     certificate: bool
     at: float
     ends: float
+    token: str  # its hash
 
 
 @dataclass(slots=True)
@@ -186,8 +187,9 @@ class Directory:
         }
         if granted:
             claims["roles"] = granted
-        self.sign_ins.append(SignIn(client_id, resource.uri, certificate, self.now(), claims["exp"]))
-        return self.keys.sign(claims)
+        token = self.keys.sign(claims)
+        self.sign_ins.append(SignIn(client_id, resource.uri, certificate, self.now(), claims["exp"], _hash(token)))
+        return token
 
     def check(self, token: str, audiences: Collection[str]) -> dict[str, Any]:
         """The claims of a good token for one of these resources or audiences; raises BadToken."""
@@ -202,6 +204,12 @@ class Directory:
     def revoke(self, token: str) -> None:
         """From now on this very token is refused, as continuous access evaluation would."""
         self._revoked.add(_hash(token))
+
+    def revoke_all(self, client_id: str) -> int:
+        """As `revoke`, every token that this app has by now."""
+        tokens = {one.token for one in self.sign_ins if one.client_id == client_id}
+        self._revoked |= tokens
+        return len(tokens)
 
 
 def client_of(claims: dict[str, Any]) -> str:

@@ -1,0 +1,246 @@
+"""Items <-> RFC 5322: the source of what came as JSON, and what a source says."""
+
+from __future__ import annotations
+
+import email.policy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.header import decode_header, make_header
+from email.message import EmailMessage, Message
+from email.parser import BytesParser
+from email.utils import format_datetime, formataddr, getaddresses, parsedate_to_datetime
+from html.parser import HTMLParser
+from typing import Any
+
+from sandbox.graph import ids
+from sandbox.graph.items import Attachment, Item, address_of, header_property, person
+
+DEFAULTS: dict[str, Any] = {
+    "subject": None,
+    "importance": "normal",
+    "isDeliveryReceiptRequested": None,
+    "isReadReceiptRequested": False,
+    "inferenceClassification": "focused",
+    "categories": [],
+    "body": {"contentType": "text", "content": ""},
+    "toRecipients": [],
+    "ccRecipients": [],
+    "bccRecipients": [],
+    "replyTo": [],
+    "flag": {"flagStatus": "notFlagged"},
+}
+_FIELDS = {"To": "toRecipients", "Cc": "ccRecipients", "Bcc": "bccRecipients", "Reply-To": "replyTo"}
+_BCC = re.compile(rb"^bcc[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*", re.IGNORECASE | re.MULTILINE)
+_HEAD = re.compile(rb"\A(?:[^\r\n]+\r?\n)*")
+
+
+@dataclass(slots=True)
+class Read:
+    """What a source says; files are (name, type, content, content id)."""
+
+    props: dict[str, Any]
+    headers: list[tuple[str, str]]
+    extended: dict[str, str]
+    files: list[tuple[str, str, bytes, str | None]] = field(default_factory=list)
+
+
+def read(raw: bytes) -> Read:
+    """Whatever it is: a header or part that can't be read is as good as absent."""
+    message = BytesParser(policy=email.policy.compat32).parsebytes(raw)
+    headers = [(name, _text(value)) for name, value in message.items()]
+    props: dict[str, Any] = {known: _people(message, name) for name, known in _FIELDS.items()}
+    props |= {"subject": _subject(message), "internetMessageId": _text(message["Message-ID"]) or None, "sentDateTime": _date(message)}
+    sender = _people(message, "From")[:1]
+    props |= {"from": sender[0], "sender": sender[0]} if sender else {}
+    found = Read({name: value for name, value in props.items() if value is not None}, headers, {})
+    found.extended = {header_property(name): value for name, value in headers if name.lower().startswith("x-")}
+    _read_parts(message, found)
+    return found
+
+
+def attachments(found: Read, item: Item) -> list[Attachment]:
+    made = enumerate(found.files)
+    when: datetime = item.props["createdDateTime"]
+    return [
+        Attachment(ids.attachment_id(item.immutable_id, at), name, content, kind, when, inline=cid is not None, content_id=cid)
+        for at, (name, kind, content, cid) in made
+    ]
+
+
+def source(item: Item) -> bytes:
+    """The item as RFC 5322: as it came, or built as Exchange does, with a text part derived from html."""
+    if item.mime is not None:
+        return complete(item.mime, {"Message-ID": item.props.get("internetMessageId") or "", "Date": _rfc(item)})
+    message = EmailMessage(policy=email.policy.SMTP)
+    for name, value in _headers(item):
+        message[name] = value
+    _write_body(message, item)
+    return message.as_bytes()
+
+
+def complete(raw: bytes, headers: Mapping[str, str]) -> bytes:
+    """With these headers where it has none of that name."""
+    head = _HEAD.match(raw)
+    known = head.group().lower() if head else b""
+    missing = (f"{name}: {value}\r\n".encode() for name, value in headers.items() if value)
+    return b"".join(line for line in missing if not re.search(rb"^" + line.split(b":")[0].lower() + rb"[ \t]*:", known, re.MULTILINE)) + raw
+
+
+def without_bcc(raw: bytes) -> bytes:
+    """Only in the head: a mail may quote one in its body."""
+    head = _HEAD.match(raw)
+    end = head.end() if head else 0
+    return _BCC.sub(b"", raw[:end]) + raw[end:]
+
+
+def text_of(html: str) -> str:
+    reader = _Text()
+    reader.feed(html)
+    reader.close()
+    lines = (" ".join(line.split()) for line in "".join(reader.parts).split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+class _Text(HTMLParser):
+    BREAKS = frozenset(["br", "p", "div", "tr", "li", "h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol", "blockquote", "hr"])
+    HIDDEN = frozenset(("style", "script", "head", "title"))
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self.hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.hidden += tag in self.HIDDEN
+        if tag in self.BREAKS:
+            self.parts.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden -= tag in self.HIDDEN and self.hidden > 0
+        if tag in self.BREAKS - {"br"}:
+            self.parts.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden:
+            self.parts.append(data.replace("\n", " "))
+
+
+def _headers(item: Item) -> list[tuple[str, str]]:
+    props = item.props
+    known = [
+        ("From", _line([props["from"]])),
+        ("To", _line(props.get("toRecipients", []))),
+        ("Cc", _line(props.get("ccRecipients", []))),
+        ("Bcc", _line([] if item.received else props.get("bccRecipients", []))),
+        ("Reply-To", _line(props.get("replyTo", []))),
+        ("Subject", " ".join((props.get("subject") or "").split())),
+        ("Date", _rfc(item)),
+        ("Message-ID", props.get("internetMessageId") or ""),
+        ("Importance", {"low": "low", "high": "high"}.get(props.get("importance", ""), "")),
+    ]
+    names = {name.lower() for name, _ in known}
+    return [(name, value) for name, value in known if value] + [(n, v) for n, v in item.headers if n.lower() not in names]
+
+
+def _write_body(message: EmailMessage, item: Item) -> None:
+    body = item.props.get("body") or {}
+    content = body.get("content") or ""
+    html = body.get("contentType") == "html"
+    message.set_content(text_of(content) if html else content)
+    inline = [file for file in item.attachments if file.inline and file.content_id]
+    if html:
+        message.add_alternative(content, subtype="html")
+        part = message.get_payload(1)  # type: ignore[unused-ignore]
+        assert isinstance(part, EmailMessage)
+        for file in inline:
+            part.add_related(file.content, *_kind(file), cid=f"<{file.content_id}>", filename=file.name, disposition="inline")
+    for file in item.attachments:
+        if not (html and file in inline):
+            message.add_attachment(file.content, *_kind(file), filename=file.name)
+
+
+def _kind(file: Attachment) -> tuple[str, str]:
+    main, _, sub = (file.content_type or "").partition(";")[0].strip().partition("/")
+    return (main, sub) if main and sub and main not in ("multipart", "message") else ("application", "octet-stream")
+
+
+def _line(people: list[dict[str, Any]]) -> str:
+    pairs = ((one["emailAddress"].get("name") or "", address_of(one)) for one in people if one)
+    return ", ".join(formataddr(("" if name == address else name, address)) for name, address in pairs)
+
+
+def _rfc(item: Item) -> str:
+    when: datetime = item.props["sentDateTime"]
+    return format_datetime(when.astimezone(UTC))
+
+
+def _people(message: Message, name: str) -> list[dict[str, Any]]:
+    found = getaddresses([_raw(value) for value in message.get_all(name, [])])
+    return [person(address, _text(shown)) for shown, address in found if address]
+
+
+def _subject(message: Message) -> str:
+    return " ".join(_text(message["Subject"]).split())
+
+
+def _raw(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(make_header(decode_header(_raw(value))))
+    except (LookupError, ValueError):  # an unknown charset, or bytes that are none of its
+        return _raw(value)
+
+
+def _date(message: Message) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(_raw(message["Date"]))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _read_parts(message: Message, found: Read) -> None:
+    bodies: dict[str, str] = {}
+    for part in _leaves(message):
+        kind = part.get_content_type()
+        named = part.get_filename()
+        if kind in ("text/plain", "text/html") and not named and part.get_content_disposition() != "attachment":
+            bodies.setdefault(kind, _decoded(part))
+        elif kind != "text/plain" or named or part.get_content_disposition() == "attachment":
+            found.files.append((_text(named) or "attachment", kind, _bytes(part), _cid(part)))
+    html = bodies.get("text/html")
+    text = bodies.get("text/plain", "")
+    found.props["body"] = {"contentType": "html", "content": html} if html is not None else {"contentType": "text", "content": text}
+
+
+def _leaves(part: Message) -> Iterator[Message]:
+    """A mail inside a mail is one leaf."""
+    if not part.is_multipart() or part.get_content_type() == "message/rfc822":
+        yield part
+    else:
+        for inner in part.get_payload():
+            if isinstance(inner, Message):
+                yield from _leaves(inner)
+
+
+def _bytes(part: Message) -> bytes:
+    payload = part.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else part.as_bytes()
+
+
+def _decoded(part: Message) -> str:
+    try:
+        return _bytes(part).decode(part.get_content_charset() or "utf-8", "replace")
+    except LookupError:
+        return _bytes(part).decode("latin-1")
+
+
+def _cid(part: Message) -> str | None:
+    cid = part["Content-ID"]
+    inline = part.get_content_disposition() != "attachment"
+    return str(cid).strip().strip("<>") if cid and inline else None
