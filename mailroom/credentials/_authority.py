@@ -34,7 +34,10 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 
 class Wire:
-    """What msal takes for its `http_client`: get, post and close. Connections live as long as one `with`: tokens are asked for seldom."""
+    """What msal takes for its `http_client`: get, post and close. For one thread.
+
+    Connections live as long as one `with`, for tokens are asked for seldom; a second `with` meanwhile would close those of the first.
+    """
 
     def __init__(self, timeout: float, *, tls: Callable[[], ssl.SSLContext] = http.tls, now: Callable[[], float] = time.time) -> None:
         self._timeout = timeout

@@ -1,0 +1,62 @@
+"""msal's application and its own wire, for one thread: it parses the key, reads the authority's metadata and asks for tokens.
+
+Nothing here is safe to share. A thread cannot be stopped: who gives up waiting for one leaves the application to it and makes another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mailroom.credentials._authority import Wire
+from mailroom.errors import AuthorityDown, VaultRefused
+from mailroom.model.account import Profile
+from mailroom.model.certificate import Certificate
+
+Material = str | Certificate
+
+
+class Application:
+    """`ask` blocks. The first one makes two calls, the metadata's and the token's; later ones only the token's."""
+
+    def __init__(self, profile: Profile, material: Material, wire: Wire) -> None:
+        self.material = material
+        self._profile = profile
+        self._wire = wire
+        self._msal: Any = None
+
+    def ask(self, scope: str) -> dict[str, Any]:
+        with self._wire:
+            self._msal = self._msal or self._built()
+            self._msal.remove_tokens_for_client()  # the keyring remembers tokens; who asks here wants a new one
+            answer: dict[str, Any] = self._msal.acquire_token_for_client([scope])
+            return answer
+
+    def _built(self) -> Any:
+        import msal  # type: ignore[import-untyped]
+
+        profile = self._profile
+        try:
+            return msal.ConfidentialClientApplication(
+                profile.client_id,
+                client_credential=credential(self.material, profile.algorithm),
+                authority=f"{profile.cloud.authority}/{profile.tenant}",
+                instance_discovery=False,
+                http_client=self._wire,
+            )
+        except KeyError as error:
+            raise AuthorityDown(
+                "authority_unreadable", "The authority's metadata lack an endpoint.", "Check the profile's `cloud`."
+            ) from error
+        except ValueError as error:  # cryptography's errors about keys are ValueErrors
+            detail = f"The certificate {profile.certificate!r} cannot be used to sign."
+            raise VaultRefused("certificate_unusable", detail, "It needs an RSA key; make a new version of it in the vault.") from error
+
+
+def credential(material: Material, algorithm: str) -> str | dict[str, str]:
+    """What msal calls `client_credential`. Without a thumbprint it signs PS256 and names the certificate by SHA-256."""
+    if isinstance(material, str):
+        return material
+    key = {"private_key": material.key_pem.decode()}
+    if algorithm == "RS256":
+        return {**key, "thumbprint": material.thumbprint_sha1}
+    return {**key, "public_certificate": material.certificate_pem.decode()}
