@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -22,9 +21,9 @@ def lines(body: bytes, check: Callable[[Message], object], *, partial: bool) -> 
     good: list[Line] = []
     refused: list[RefusedLine] = []
     seen: set[str] = set()
-    for number, read in _readers(body):
+    for number, text in _texts(parse.without_bom(body)):
         try:
-            message = read()
+            message = parse.message(text)
             check(message)
             _once(message, seen)
         except MailroomError as error:
@@ -38,21 +37,17 @@ def lines(body: bytes, check: Callable[[Message], object], *, partial: bool) -> 
     return good, refused
 
 
-def _readers(body: bytes) -> Iterator[tuple[int, Callable[[], Message]]]:
-    """For each message its line (or place in the array), counted from 1, and how to read it."""
+def _texts(body: bytes) -> Iterable[tuple[int, bytes | msgspec.Raw]]:
+    """The JSON of each message with its line (or place in the array), counted from 1."""
     if body.lstrip()[:1] == b"[":
-        for number, value in enumerate(_array(body), 1):
-            yield number, lambda value=value: parse.message_of(value)  # type: ignore[misc]  # the default binds this turn's value
-        return
-    for number, text in enumerate(body.splitlines(), 1):
-        if text.strip():
-            yield number, lambda text=text: parse.message(text)  # type: ignore[misc]  # likewise
+        return enumerate(_array(body), 1)
+    return ((number, text) for number, text in enumerate(body.splitlines(), 1) if text.strip())
 
 
-def _array(body: bytes) -> list[Any]:
+def _array(body: bytes) -> list[msgspec.Raw]:
     try:
-        return msgspec.json.decode(body, type=list[Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return msgspec.json.decode(body, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput("not_json", f"The body is not a JSON array: {error}.", "Send a JSON array, or NDJSON.") from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from email.utils import getaddresses
-from typing import Any
 
 import msgspec
 
@@ -17,11 +16,12 @@ MAX_HEADERS = 5  # Graph takes no more internetMessageHeaders
 
 _ID = re.compile(r"[A-Za-z0-9._~@+=:-]{1,100}")
 _HEADER_NAME = re.compile(r"[Xx]-[!-9;-~]{1,70}")  # RFC 5322, 2.2: printable ASCII without the colon
-_MSG_ID = re.compile(r"<[^<>\s@]+@[^<>\s@]+>")  # RFC 5322, 3.6.4
-_ADDR_SPEC = re.compile(r"[^\s@<>\"(),:;\[\\\]]+@[^\s@<>\"(),:;\[\\\].]+(\.[^\s@<>\"(),:;\[\\\].]+)*")
-_UNKNOWN = re.compile(r"unknown field `(.+?)`")
-_MISSING = re.compile(r"missing required field `(.+?)`")
-_WHERE = re.compile(r" - at `\$\.?(.*?)`$")
+_MSG_ID = re.compile(r"<[^<>\s@\x00-\x1f\x7f]+@[^<>\s@\x00-\x1f\x7f]+>")  # RFC 5322, 3.6.4
+_NO_ATOM = r"\s\x00-\x1f\x7f@<>\"(),:;\[\\\]"
+_ADDR_SPEC = re.compile(rf"[^{_NO_ATOM}]+@[^{_NO_ATOM}.]+(\.[^{_NO_ATOM}.]+)*")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)  # whatever name it has
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_WHERE = re.compile(r" - at `\$\.?([\w.\[\]]*)`\Z")
 
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,22 +45,19 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decode_body = msgspec.json.Decoder(_Body).decode
 
 
-def message(body: bytes) -> Message:
+def message(body: bytes | msgspec.Raw) -> Message:
     """One message from its JSON. Raises BadInput."""
     try:
-        return _checked(_decode_body(body))
+        return _checked(_decode_body(without_bom(body) if isinstance(body, bytes) else body))
     except msgspec.ValidationError as error:
         raise _bad(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput("not_json", f"The body is not JSON: {error}.", "Send one JSON object in UTF-8.") from error
 
 
-def message_of(value: Any) -> Message:
-    """One message from decoded JSON, such as an element of an array. Raises BadInput."""
-    try:
-        return _checked(msgspec.convert(value, _Body))
-    except msgspec.ValidationError as error:
-        raise _bad(str(error)) from error
+def without_bom(body: bytes) -> bytes:
+    """PowerShell and Excel put a byte order mark in front; a reader may ignore it (RFC 8259, 8.1)."""
+    return body.removeprefix(b"\xef\xbb\xbf")
 
 
 def ready(account: str, raw: bytes) -> Message:
@@ -75,19 +72,22 @@ def ready(account: str, raw: bytes) -> Message:
 def address(field: str, text: str) -> Address:
     """`Ann <ann@example.com>` or `ann@example.com`."""
     _one_line(field, text)
-    found = getaddresses([text])
-    if len(found) != 1 or not found[0][1]:
-        raise BadInput(
-            "address_invalid", f"{_shown(text)} is not one address.", "Write Ann <ann@example.com> or ann@example.com.", field=field
-        )
-    name, spec = found[0]
-    if "@" not in spec or spec.endswith("@"):
+    name, spec = _one_address(text)
+    if (spec and "@" not in spec) or text.rstrip("> ").endswith("@"):
         raise BadInput("address_without_domain", f"{_shown(text)} has no domain.", "Write the whole address: ann@example.com.", field=field)
     if not _ADDR_SPEC.fullmatch(spec):
-        raise BadInput(
-            "address_invalid", f"{_shown(text)} is not an address.", "Write Ann <ann@example.com> or ann@example.com.", field=field
-        )
+        what = f"{_shown(text)} is not one address."
+        raise BadInput("address_invalid", what, "Write Ann <ann@example.com> or ann@example.com.", field=field)
     return Address(spec, name)
+
+
+def _one_address(text: str) -> tuple[str, str]:
+    """Name and address; two empty strings where there is not exactly one."""
+    try:
+        found = getaddresses([text])
+    except RecursionError:  # comments within comments, which only an attacker writes
+        found = []
+    return found[0] if len(found) == 1 else ("", "")
 
 
 def _checked(body: _Body) -> Message:
@@ -165,13 +165,15 @@ def _one_line(field: str, text: str) -> None:
 def _bad(what: str) -> BadInput:
     where = match.group(1) if (match := _WHERE.search(what)) else ""
     said = _WHERE.sub("", what)
-    if unknown := _UNKNOWN.search(said):
+    if unknown := _UNKNOWN.fullmatch(said):
         field = f"{where}.{unknown.group(1)}".lstrip(".")
-        return BadInput("field_unknown", f"There is no field {field}.", f"Known are {', '.join(_Body.__struct_fields__)}.", field=field)
-    if missing := _MISSING.search(said):
+        return BadInput(
+            "field_unknown", f"There is no field {_shown(field)}.", f"Known are {', '.join(_Body.__struct_fields__)}.", field=field
+        )
+    if missing := _MISSING.fullmatch(said):
         field = f"{where}.{missing.group(1)}".lstrip(".")
         return BadInput("field_missing", f"{field} is missing.", "Add it.", field=field)
-    if "base64" in said:
+    if said == "Invalid base64 encoded string":
         return BadInput("base64_invalid", f"{where} is not base64.", "Encode the file's bytes in base64 (RFC 4648, 4).", field=where)
     return BadInput("field_type", f"{said}.", "See the message's fields in the README.", field=where)
 
