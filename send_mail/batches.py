@@ -22,14 +22,16 @@ def lines(body: bytes, check: Callable[[Message], object], *, partial: bool) -> 
     refused: list[RefusedLine] = []
     seen: set[str] = set()
     for number, text in _texts(parse.without_bom(body)):
+        name = None
         try:
             message = parse.message(text)
+            name = message.id
             check(message)
             _once(message, seen)
         except MailroomError as error:
             if not partial:
                 raise _at_line(number, error) from error
-            refused.append(RefusedLine(number, error.code, str(_at_line(number, error).detail)))
+            refused.append(RefusedLine(number, error.code, _at_line(number, error).detail, name))
             continue
         good.append(Line(number, message))
     if not good and not refused:
@@ -47,7 +49,7 @@ def _texts(body: bytes) -> Iterable[tuple[int, bytes | msgspec.Raw]]:
 def _array(body: bytes) -> list[msgspec.Raw]:
     try:
         return msgspec.json.decode(body, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise BadInput("not_json", f"The body is not a JSON array: {error}.", "Send a JSON array, or NDJSON.") from error
 
 

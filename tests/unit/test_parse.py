@@ -113,6 +113,7 @@ BAD_FIELDS = [
     ({"attachments": [{"content": "YQ=="}]}, "field_missing", "attachments[0].name"),
     ({"attachments": [PDF | {"size": 1}]}, "field_unknown", "attachments[0].size"),
     ({"subjekt": "Hi"}, "field_unknown", "subjekt"),
+    ({"": 1}, "field_unknown", ""),
     ({"a`b": 1}, "field_unknown", "a`b"),
     ({"a\nb": 1}, "field_unknown", "a\nb"),
     ({"a - at `$.b`": 1}, "field_unknown", "a - at `$.b`"),
