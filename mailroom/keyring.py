@@ -90,8 +90,7 @@ class Keyring:
         if known is not None and known.good_until(self._margin) > self._now() + ahead and await self._is_good(known):
             self._kept[wanted] = known
             return False
-        event = "token.fetched" if known is None else "token.refreshed"
-        await self._flight.join((wanted, "renew"), lambda: self._fetch(wanted, event))
+        await self._newer(wanted, known)
         return True
 
     def _wanted(self, account: Account) -> Wanted:
@@ -103,7 +102,17 @@ class Keyring:
             self._kept[wanted] = shared
             record("token.reused", profile=wanted.profile.name, scope=wanted.scope, token=shared.fingerprint)
             return shared
-        return await self._fetch(wanted, "token.fetched" if wanted not in self._kept else "token.refreshed")
+        return await self._newer(wanted, self._kept.get(wanted))
+
+    async def _newer(self, wanted: Wanted, old: Token | None) -> Token:
+        """One question for who wants a token and who renews it, also where one of them comes just after the other's answer."""
+        return await self._flight.join((wanted, "new"), lambda: self._replaced(wanted, old))
+
+    async def _replaced(self, wanted: Wanted, old: Token | None) -> Token:
+        kept = self._kept.get(wanted)
+        if kept is not None and kept != old and await self._is_good(kept):
+            return kept
+        return await self._fetch(wanted, "token.fetched" if old is None else "token.refreshed")
 
     async def _fetch(self, wanted: Wanted, event: str) -> Token:
         self._keep_rest(wanted)

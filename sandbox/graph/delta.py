@@ -16,8 +16,7 @@ from urllib.parse import quote
 from sandbox.graph import query
 from sandbox.graph.call import Answer, Call
 from sandbox.graph.errors import GraphError, bad_query, bad_request
-from sandbox.graph.folders import Folder
-from sandbox.graph.items import Item
+from sandbox.graph.items import Folder, Item
 from sandbox.graph.query import Query
 
 FILTERED_MOST = 5000

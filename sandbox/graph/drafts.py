@@ -11,8 +11,7 @@ from typing import Any
 from sandbox.graph import contract, ids, mime
 from sandbox.graph.call import Call
 from sandbox.graph.errors import GraphError, bad_request, denied
-from sandbox.graph.folders import Folder
-from sandbox.graph.items import Attachment, Item, address_of, header_property, property_id
+from sandbox.graph.items import Attachment, Folder, Item, address_of, header_property, property_id
 from sandbox.graph.post import finish
 
 HEADERS = 5

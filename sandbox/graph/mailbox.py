@@ -10,8 +10,7 @@ from typing import Any
 
 from sandbox.graph import ids
 from sandbox.graph.errors import GraphError, bad_request, not_found
-from sandbox.graph.folders import HIDDEN, ROOT, WELL_KNOWN, Folder
-from sandbox.graph.items import Item, person
+from sandbox.graph.items import HIDDEN, ROOT, WELL_KNOWN, Folder, Item, person
 
 
 @dataclass(slots=True, eq=False)

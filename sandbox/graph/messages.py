@@ -12,8 +12,7 @@ from sandbox.graph.access import READ
 from sandbox.graph.call import Answer, Call
 from sandbox.graph.errors import bad_request, denied
 from sandbox.graph.filter import Filter
-from sandbox.graph.folders import HIDDEN, ROOT, Folder
-from sandbox.graph.items import Item
+from sandbox.graph.items import HIDDEN, ROOT, Folder, Item
 from sandbox.graph.post import finish
 from sandbox.graph.query import Query
 

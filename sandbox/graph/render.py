@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sandbox.graph import contract, mime
-from sandbox.graph.folders import Folder
-from sandbox.graph.items import Attachment, Item
+from sandbox.graph.items import Attachment, Folder, Item
 from sandbox.graph.query import Preferences, Shape
 
 ON_REQUEST = ("internetMessageHeaders", "uniqueBody")

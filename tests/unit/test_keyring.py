@@ -299,6 +299,18 @@ async def test_the_timer_fetches_what_nobody_has(house: House, events: Any) -> N
     assert names(events()) == ["token.fetched", "token.rejected", "token.refreshed"]
 
 
+async def test_the_timer_and_a_sender_share_one_question(house: House) -> None:
+    """Who renews and who wants a token at the same moment get the same new one, and so does who comes just after its answer."""
+    keyring = house.keyring()
+    house.authority.gate = asyncio.Event()
+    renewing = asyncio.create_task(keyring.renew(ACCOUNT, 900))
+    wanting = asyncio.create_task(keyring.token(ACCOUNT))
+    await asyncio.sleep(0.01)
+    house.authority.gate.set()
+    await asyncio.gather(renewing, wanting)
+    assert house.authority.asked == 1
+
+
 async def test_the_timer_respects_a_refusal(house: House) -> None:
     """It does not hammer either."""
     timer = house.keyring()
