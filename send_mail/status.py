@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from mailroom.storage.keys import StoredKeys
 from mailroom.storage.ledger import StoredLedger
 from send_mail.accept import refused_name
 
+_UNIT = re.compile(r"[A-Za-z0-9]{1,100}")  # what callers ask for becomes a table key, which may not hold everything
+_PLACE = re.compile(rf"({_UNIT.pattern})\.([0-9]{{1,9}})\.([0-9]{{1,9}})\.([0-9]{{1,9}})")
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -28,13 +32,13 @@ class Status:
         """Raises NotFound, also for what another caller made."""
         where = await self._where(name, caller)
         slice_ = await self.ledger.read(where[0]) if where else None
-        if where is None or slice_ is None or slice_.caller != caller or where[1] >= len(slice_.mails):
+        if where is None or slice_ is None or slice_.caller != caller or where[1] >= len(slice_.mails) or not await self._counts(slice_):
             raise NotFound("message_unknown", f"There is no message {name!r} of yours.", "Use the id that the accepting answer gave.")
         return mail_view(slice_, slice_.mails[where[1]])
 
     async def batch(self, batch_id: str, caller: str) -> dict[str, Any]:
         """Raises NotFound, also for what another caller made."""
-        batch = await self.ledger.batch(batch_id)
+        batch = await self.ledger.batch(batch_id) if _UNIT.fullmatch(batch_id) else None
         if batch is None or batch.caller != caller:
             raise NotFound("batch_unknown", f"There is no batch {batch_id!r} of yours.", "Use the id that the accepting answer gave.")
         mails = [mail for slice_ in await self.ledger.slices(batch) for mail in slice_.mails]
@@ -47,6 +51,10 @@ class Status:
             "refused": sorted(refused, key=lambda one: one["line"]),
         }
 
+    async def _counts(self, slice_: Slice) -> bool:
+        """A batch's mails are there before its commit, but nothing of it is accepted."""
+        return not slice_.batch or await self.ledger.batch(slice_.ref.unit) is not None
+
     async def _refused_lines(self, batch: Batch) -> list[dict[str, Any]]:
         body = await self.store.get_blob(OUTBOX_CONTAINER, refused_name(batch.id)) if batch.refused else None
         lines = msgspec.json.decode(body, type=list[RefusedLine]) if body else []
@@ -56,11 +64,11 @@ class Status:
         entry = await self.keys.find("id", caller, name)
         if entry is not None:
             return Ref(entry.account, entry.unit, entry.slice), entry.index
-        unit, *rest = name.rsplit(".", 3)
-        if len(rest) != 3 or not all(part.isdigit() for part in rest):
+        place = _PLACE.fullmatch(name)
+        if place is None:
             return None
+        unit, order, number, at = place[1], int(place[2]), int(place[3]), int(place[4])
         batch = await self.ledger.batch(unit)
-        order, number, at = map(int, rest)
         if batch is None or order >= len(batch.slices):
             return None
         return Ref(list(batch.slices)[order], unit, number), at
