@@ -125,9 +125,12 @@ class Deliver:
         return True
 
     async def _put_off(self, found: Slice, due: float) -> None:
-        """A new ticket before the old one is deleted; never mere success, for whoever holds the claim may be dead."""
+        """A new ticket before the old one is deleted; never mere success, for whoever holds the claim may be dead.
+
+        The marker tells the sweep that this ticket lives; but under a claim it stays, so that the sweep counts the claimants that die.
+        """
         await self.outbox.nudge(found.ref, due)
-        if due > self.store.now() + self.timing.claim:
+        if not found.claim:
             await self.ledger.put_off(found, due)
 
     async def _outcomes(self, claim: Claim, messages: Sequence[Message] | None) -> tuple[dict[int, Mail], float]:
@@ -136,17 +139,21 @@ class Deliver:
         if messages is None:
             return {at: self._bodiless(claim, at) for at in claim.mine}, 0.0
         outgoing = {at: Outgoing(claim.ours.mails[at].stamp, messages[at]) for at in claim.mine}
-        outcomes = self._expired(claim) | await self._reconcile(claim, outgoing)
+        outcomes = await self._reconcile(claim, outgoing)
+        outcomes |= self._expired(claim, [at for at in outgoing if at not in outcomes])
         going = {at: mail for at, mail in outgoing.items() if at not in outcomes}
         answers = await self._send(claim, going) if going else {}
         outcomes |= {at: self._settled(claim, at, answer) for at, answer in answers.items()}
         return outcomes, max((self._rest(answer) for answer in answers.values()), default=0.0)
 
-    def _expired(self, claim: Claim) -> dict[int, Mail]:
+    def _expired(self, claim: Claim, going: Sequence[int]) -> dict[int, Mail]:
+        """Of those that would go now. Who may have been sent, and nobody can be asked, is for a person."""
         if claim.ours.created + self.timing.give_up > self.store.now():
             return {}
         why = Refused("expired", "The mail could not be sent within the time allowed.", "See the account's events for the reason.")
-        return {at: claim.before.mails[at].ended("refused", why) for at in claim.mine if claim.before.mails[at].doubt_since is None}
+        mails = {at: claim.before.mails[at] for at in going}
+        unsent = {at: mail.doubt_since is None or claim.account.can_be_asked for at, mail in mails.items()}
+        return {at: mail.ended("refused" if unsent[at] else "held", why) for at, mail in mails.items()}
 
     async def _reconcile(self, claim: Claim, outgoing: dict[int, Outgoing]) -> dict[int, Mail]:
         """What was in doubt is asked for. What is not found may go again, and is absent here."""

@@ -50,11 +50,13 @@ class Sweep:
             await self.deliver.outbox.nudge(marker.ref, 0.0)
 
     async def _hold(self, marker: Marker) -> None:
-        """Ticket after ticket died with it: a person decides."""
+        """Ticket after ticket died with it: a person decides, once whoever may be at work on it is done or dead."""
         ledger, store = self.deliver.ledger, self.deliver.store
         found = await ledger.read(marker.ref)
         if found is None:
             await ledger.forget(marker)
+            return
+        if found.claim_until > store.now():
             return
         found = found.lapsed(store.now(), self.deliver.timing.grace)
         claimed = await ledger.claim(found, self.deliver.new_nonce(), store.now() + self.deliver.timing.claim)
