@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mailroom.errors import ProviderError
 from mailroom.model.account import Account
@@ -13,6 +13,9 @@ from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.page import Page
 from mailroom.model.row import Change, Row, Ticket
 from mailroom.model.token import Token
+
+if TYPE_CHECKING:
+    import httpx
 
 
 class Credential(Protocol):
@@ -73,6 +76,26 @@ class Certificates(Protocol):
     async def certificate(self, name: str) -> Certificate:
         """The newest version, valid now. Raises VaultRefused (`vault_certificate_missing`, `certificate_expired`, ...), VaultDown."""
         ...
+
+
+class Identity(Protocol):
+    """Who we are to Azure: the app's managed identity."""
+
+    async def token(self, resource: str) -> Token:
+        """For a resource such as https://storage.azure.com. Raises IdentityDown."""
+        ...
+
+
+class Parts(Protocol):
+    """What grants and providers are built of, each made when first asked for."""
+
+    def client(self) -> httpx.AsyncClient: ...
+
+    def vault(self) -> Vault: ...
+
+    def certificates(self) -> Certificates: ...
+
+    def identity(self) -> Identity: ...
 
 
 class Store(Protocol):

@@ -1,12 +1,14 @@
 """The one place that builds things. Each is built once, when first asked for; loading reads accounts.toml and nothing else.
 
-Grants and providers are found by name: `credentials/GRANT.py` and `providers/PROVIDER.py` each have a `build`.
+Grants and providers are found by name: `credentials/GRANT.py` and `providers/PROVIDER.py` each have a `build` that takes this module as
+the parts to build of.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -21,7 +23,7 @@ from mailroom.gate import Gate
 from mailroom.identity import Identity
 from mailroom.keyring import Keyring
 from mailroom.model.account import Account, Profile, Settings
-from mailroom.ports import Certificates, Credential, Inbox, Sender, Store, Vault
+from mailroom.ports import Certificates, Credential, Inbox, Parts, Sender, Store, Vault
 from mailroom.storage.keys import StoredKeys
 from mailroom.storage.lanes import StoredLanes
 from mailroom.storage.ledger import StoredLedger
@@ -128,25 +130,29 @@ def keyring() -> Keyring:
 
 @cache
 def credential(profile: Profile) -> Credential:
-    built: Credential = import_module(f"mailroom.credentials.{profile.grant}").build(profile, vault, certificates)
+    built: Credential = import_module(f"mailroom.credentials.{profile.grant}").build(profile, _parts())
     return built
 
 
 @cache
 def sender(account: Account) -> Sender:
-    built: Sender = import_module(f"mailroom.providers.{account.provider}").build(client())
+    built: Sender = import_module(f"mailroom.providers.{account.provider}").build(_parts())
     return built
 
 
 @cache
 def inbox(account: Account) -> Inbox:
-    built: Inbox = import_module(f"mailroom.providers.{account.provider}").build(client())
+    built: Inbox = import_module(f"mailroom.providers.{account.provider}").build(_parts())
     return built
 
 
 def scope(account: Account) -> str:
     wanted: str = import_module(f"mailroom.providers.{account.provider}").scope(account)
     return wanted
+
+
+def _parts() -> Parts:
+    return sys.modules[__name__]
 
 
 def _vault_url() -> str:

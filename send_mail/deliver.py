@@ -13,7 +13,7 @@ from itertools import count
 from mailroom.errors import AccountFault, DeliveryInDoubt, MailroomError, NotSent, ProviderError, Refused, Throttled, TokenRejected
 from mailroom.events import record
 from mailroom.model.account import Account, Timing
-from mailroom.model.lane import PERMITS, Permit
+from mailroom.model.lane import Permit
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.slice import OWED, Mail, Ref, Slice
 from mailroom.model.token import Token
@@ -81,7 +81,7 @@ class Deliver:
         started, now, nonce = self.monotonic(), self.store.now(), self.new_nonce()
         until = now + self.timing.claim
         due = sum(mail.status in OWED and mail.due <= now for mail in found.mails)
-        permit = Permit(nonce, 1 if due == 1 else PERMITS, until)
+        permit = Permit(nonce, 1 if due == 1 else account.traits.slice_weight, until)
         later = await self.lanes.take(account, permit, due, single=single)
         if later is not None:
             return later

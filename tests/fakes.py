@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -212,3 +213,13 @@ class FakeVault:
         await asyncio.sleep(0)
         if self.fault:
             raise self.fault
+
+
+class FakeParts:
+    """ports.Parts: whatever a test has at hand."""
+
+    def __init__(self, http: Any = None, *, vault: Any = None, certificates: Any = None, identity: Any = None) -> None:
+        self.client = lambda: http
+        self.vault = lambda: vault
+        self.certificates = lambda: certificates
+        self.identity = lambda: identity

@@ -19,7 +19,7 @@ from mailroom.errors import AuthorityDown, AuthorityRefused
 from mailroom.model.account import Profile
 from mailroom.model.certificate import Certificate
 from mailroom.model.token import Token
-from mailroom.ports import Certificates, Vault
+from mailroom.ports import Certificates, Parts, Vault
 
 KEYS = {"tenant": True, "client_id": True, "secret": False, "certificate": False, "algorithm": False}
 SEVERAL_TENANTS = frozenset({"common", "organizations", "consumers"})
@@ -37,8 +37,8 @@ def mistakes(profile: Profile) -> Iterator[tuple[str, str, str]]:
         yield "algorithm", "found beside a secret", "leave it out: only a certificate signs"
 
 
-def build(profile: Profile, vault: Callable[[], Vault], certificates: Callable[[], Certificates]) -> ClientCredentials:
-    return ClientCredentials(profile, vault, certificates)
+def build(profile: Profile, parts: Parts) -> ClientCredentials:
+    return ClientCredentials(profile, parts.vault, parts.certificates)
 
 
 class ClientCredentials:

@@ -9,7 +9,6 @@ import msgspec
 
 Operation = Literal["send", "read", "manage"]
 OPERATIONS: tuple[Operation, ...] = ("send", "read", "manage")
-PERMISSIONS = ("Mail.Send", "Mail.Read", "Mail.ReadWrite")
 
 
 class Cloud(msgspec.Struct, frozen=True):
@@ -21,6 +20,14 @@ class Cloud(msgspec.Struct, frozen=True):
     vault_resource: str  # "https://vault.azure.net"
     storage_resource: str  # "https://storage.azure.com"
     sts: str = "https://sts.windows.net"
+    outlook_scope: str = "https://outlook.office365.com/.default"  # of tokens for SMTP and IMAP
+    smtp: str = "smtp.office365.com:587"
+    exchange_audience: str = "api://AzureADTokenExchange"  # of an identity's token that stands for a secret
+    gmail: str = "https://gmail.googleapis.com"
+    gmail_smtp: str = "smtp.gmail.com:587"
+    google_authority: str = "https://oauth2.googleapis.com"
+    google_sts: str = "https://sts.googleapis.com"
+    google_iam: str = "https://iamcredentials.googleapis.com"
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -40,6 +47,24 @@ class Profile(msgspec.Struct, frozen=True):
     options: tuple[tuple[str, str], ...] = ()
 
 
+class Traits(msgspec.Struct, frozen=True):
+    """What a provider says of itself, as `TRAITS` of its module in `providers/`.
+
+    `permissions` are those that an account may declare; one of `sending` lets it send, one of `asking` lets us ask what was sent and read
+    the inbox. A provider without permissions takes whatever its sign-in allows. `slice_weight` is how many of `in_flight` a slice needs.
+    """
+
+    permissions: tuple[str, ...] = ()
+    usual: tuple[str, ...] = ()  # what an account has that says nothing
+    sending: frozenset[str] = frozenset()
+    asking: frozenset[str] = frozenset()
+    receives: bool = True
+    signs_in: bool = True  # False: its accounts have no `auth`
+    rate: float = 30.0  # messages a minute
+    in_flight: int = 4
+    slice_weight: int = 4
+
+
 class Account(msgspec.Struct, frozen=True):
     """One `[accounts.NAME]`: a mailbox. `rate` is in messages a minute; `options` holds what only its provider knows."""
 
@@ -52,6 +77,7 @@ class Account(msgspec.Struct, frozen=True):
     rate: float = 30.0
     in_doubt: Literal["hold", "resend"] = "hold"
     permissions: frozenset[str] = frozenset({"Mail.Send", "Mail.Read"})
+    traits: Traits = Traits(asking=frozenset({"Mail.Read", "Mail.ReadWrite"}))
     folder: str = "inbox"
     since: datetime | None = None
     options: tuple[tuple[str, str], ...] = ()
@@ -59,7 +85,7 @@ class Account(msgspec.Struct, frozen=True):
     @property
     def can_be_asked(self) -> bool:
         """Whether the provider can tell us if a stamp was sent: on Graph that is a search in Sent Items."""
-        return bool(self.permissions & {"Mail.Read", "Mail.ReadWrite"})
+        return bool(self.permissions & self.traits.asking)
 
 
 class Caller(msgspec.Struct, frozen=True):

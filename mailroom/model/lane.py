@@ -3,7 +3,7 @@
 The rate is kept as a theoretical arrival time, the generic cell rate algorithm of ATM (ITU-T I.371): each mail moves it by one
 interval, and a mail may go when it lies in the past. While single mails come, a fifth of the rate is theirs alone and they share the
 rest, up to five seconds ahead of their slot; where none came for a minute, batches have it all.
-Permits count the requests in flight (Graph: 4 for each app and mailbox) and expire with their claims.
+Permits count the requests in flight (on Graph 4 for each app and mailbox) and expire with their claims.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import msgspec
 SINGLES_SHARE = 0.2
 SINGLES_AHEAD = 5.0
 SINGLES_SEEN = 60.0
-PERMITS = 4
 CROWDED = 0.5
 
 
@@ -31,12 +30,12 @@ class Lane(msgspec.Struct, frozen=True):
     not_before: float = 0.0
     permits: tuple[Permit, ...] = ()
 
-    def take(self, now: float, rate: float, mails: int, permit: Permit, *, single: bool) -> Lane | float:
+    def take(self, now: float, rate: float, mails: int, permit: Permit, *, single: bool, permits: int = 4) -> Lane | float:
         """The lane with the permit taken and its slots used, or the time at which to come again."""
         if self.not_before > now:
             return self.not_before
         alive = tuple(p for p in self.permits if p.until > now)
-        if sum(p.weight for p in alive) + permit.weight > PERMITS:
+        if sum(p.weight for p in alive) + permit.weight > permits:
             return now + CROWDED
         if single and self.singles <= now:
             own = max(self.singles, now) + mails * 60 / (rate * SINGLES_SHARE)

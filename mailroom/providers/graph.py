@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import httpx
-
-from mailroom.model.account import Account
+from mailroom.model.account import Account, Traits
+from mailroom.ports import Parts
 from mailroom.providers._graph_inbox import GraphInbox
 from mailroom.providers._graph_sender import GraphSender
+
+TRAITS = Traits(
+    permissions=("Mail.Send", "Mail.Read", "Mail.ReadWrite"),
+    usual=("Mail.Send", "Mail.Read"),
+    sending=frozenset({"Mail.Send"}),
+    asking=frozenset({"Mail.Read", "Mail.ReadWrite"}),
+)
 
 
 class Graph(GraphSender, GraphInbox):
     """Both sides share one client and one way to ask."""
 
 
-def build(client: httpx.AsyncClient) -> Graph:
-    return Graph(client)
+def build(parts: Parts) -> Graph:
+    return Graph(parts.client())
 
 
 def scope(account: Account) -> str:

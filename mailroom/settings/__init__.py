@@ -36,7 +36,7 @@ def read(path: Path, env: Mapping[str, str]) -> Settings:
     known = clouds.read(file)
     cloud = known.get(file.choice("cloud", known, "public"), clouds.CLOUDS["public"])
     profiles = mailboxes.profiles(file, known, cloud)
-    accounts = mailboxes.accounts(file, profiles)
+    accounts = mailboxes.accounts(file, profiles, cloud)
     timing = _timing(file.table("timing"))
     settings = Settings(
         accounts=accounts,

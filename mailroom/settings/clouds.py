@@ -31,6 +31,9 @@ CLOUDS = {
         graph_scope="https://graph.microsoft.us/.default",
         vault_resource="https://vault.usgovcloudapi.net",
         storage_resource=STORAGE,
+        outlook_scope="https://outlook.office365.us/.default",
+        smtp="smtp.office365.us:587",
+        exchange_audience="api://AzureADTokenExchangeUSGov",
     ),
     "usgov-dod": Cloud(
         authority="https://login.microsoftonline.us",
@@ -38,6 +41,9 @@ CLOUDS = {
         graph_scope="https://dod-graph.microsoft.us/.default",
         vault_resource="https://vault.usgovcloudapi.net",
         storage_resource=STORAGE,
+        outlook_scope="https://outlook-dod.office365.us/.default",
+        smtp="outlook-dod.office365.us:587",
+        exchange_audience="api://AzureADTokenExchangeUSGov",
     ),
     "china": Cloud(  # operated by 21Vianet
         authority="https://login.partner.microsoftonline.cn",
@@ -46,6 +52,9 @@ CLOUDS = {
         vault_resource="https://vault.azure.cn",
         storage_resource=STORAGE,
         sts="https://sts.chinacloudapi.cn",
+        outlook_scope="https://partner.outlook.cn/.default",
+        smtp="smtp.partner.outlook.cn:587",
+        exchange_audience="api://AzureADTokenExchangeChina",
     ),
 }
 
@@ -56,6 +65,8 @@ GRAPH = Shape(
     re.compile(r"(https://[A-Za-z0-9.-]+|http://(localhost|127\.0\.0\.1))(:\d+)?(/[^/?#\s]+)*/v1\.0"), "should be https://HOST/v1.0"
 )
 SCOPE = Shape(re.compile(r"\S+/\.default"), "should end in /.default: application permissions know no other scope")
+SERVER = Shape(re.compile(r"[A-Za-z0-9.-]+:\d{1,5}"), "should be HOST:PORT")
+AUDIENCE = Shape(re.compile(r"(api|https)://\S+"), "should be an App ID URI, such as api://AzureADTokenExchange")
 SHAPES = {
     "authority": AUTHORITY,
     "graph": GRAPH,
@@ -63,6 +74,14 @@ SHAPES = {
     "vault_resource": RESOURCE,
     "storage_resource": RESOURCE,
     "sts": RESOURCE,
+    "outlook_scope": SCOPE,
+    "smtp": SERVER,
+    "exchange_audience": AUDIENCE,
+    "gmail": RESOURCE,
+    "gmail_smtp": SERVER,
+    "google_authority": RESOURCE,
+    "google_sts": RESOURCE,
+    "google_iam": RESOURCE,
 }
 
 
@@ -81,11 +100,9 @@ def _cloud(table: Table) -> Cloud:
     base = CLOUDS.get(table.choice("base", CLOUDS)) if "base" in table else None
     if base is None:
         graph = urlsplit(str(table.raw("graph")))
-        defaults = {
-            "graph_scope": f"{graph.scheme}://{graph.netloc}/.default",
-            "storage_resource": STORAGE,
-            "sts": "https://sts.windows.net",
-        }
+        own = {"authority", "graph", "vault_resource"}
+        public = {key: value for key, value in msgspec.structs.asdict(CLOUDS["public"]).items() if key not in own}
+        defaults = public | {"graph_scope": f"{graph.scheme}://{graph.netloc}/.default"}
     else:
         defaults = msgspec.structs.asdict(base)
     cloud = Cloud(**{key: table.text(key, defaults.get(key), shape=shape) for key, shape in SHAPES.items()})

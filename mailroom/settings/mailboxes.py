@@ -1,20 +1,21 @@
 """`[auth.NAME]`, `[accounts.NAME]` and `[callers.NAME]`.
 
 No grant and no provider is known here by name: each is a module of `credentials/` or `providers/`. A grant's `KEYS` say which keys of
-its profile it reads and whether it must have them, and its `mistakes` what is wrong with them together; a provider may have `KEYS` too.
+its profile it reads and whether it must have them, and its `mistakes` what is wrong with them together. A provider's `TRAITS` say what its
+accounts may say; it may have `KEYS` and `mistakes` too.
 """
 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from importlib import import_module
 from pathlib import Path
 
 import msgspec
 
-from mailroom.model.account import OPERATIONS, PERMISSIONS, Account, Caller, Cloud, Operation, Profile
+from mailroom.model.account import OPERATIONS, Account, Caller, Cloud, Operation, Profile, Traits
 from mailroom.settings.shapes import ADDRESS, GUID, TENANT, VAULT_NAME
 from mailroom.settings.table import Table, nearest, shown
 
@@ -30,12 +31,12 @@ def profiles(file: Table, clouds: Mapping[str, Cloud], cloud: Cloud) -> dict[str
     return {name: _profile(name, table, grants, clouds, cloud) for name, table in file.tables("auth")}
 
 
-def accounts(file: Table, known: Mapping[str, Profile]) -> dict[str, Account]:
+def accounts(file: Table, known: Mapping[str, Profile], cloud: Cloud) -> dict[str, Account]:
     found: dict[str, Account] = {}
     owners: dict[str, str] = {}
     providers = _modules("providers") - NO_PROVIDERS
     for name, table in file.tables("accounts"):
-        account = _account(name, table, providers, known)
+        account = _account(name, table, providers, known, cloud)
         owner = owners.setdefault(account.address.lower(), name)
         if account.address and owner != name:
             table.wrong("address", f"found {account.address}, the mailbox of account {owner} too", "give each mailbox one account")
@@ -83,40 +84,61 @@ def _profile_value(table: Table, key: str) -> str:
     return value.lower() if key in ("tenant", "client_id") else value
 
 
-def _account(name: str, table: Table, providers: Collection[str], known: Mapping[str, Profile]) -> Account:
+def _account(name: str, table: Table, providers: Collection[str], known: Mapping[str, Profile], cloud: Cloud) -> Account:
     provider = table.choice("provider", providers)
+    module = import_module(f"mailroom.providers.{provider}") if provider else None
+    traits: Traits = getattr(module, "TRAITS", Traits())
     account = Account(
         name=name,
         provider=provider,
         address=table.text("address", shape=ADDRESS),
-        profile=known.get(table.choice("auth", known)) or Profile("", "", "", "", Cloud("", "", "", "", "")),
+        profile=_profile_of(table, traits, known, cloud),
         send=table.flag("send", True),
         receive=table.flag("receive", False),
-        rate=table.number("rate", 30.0, 0.1, MOST_A_MINUTE),
+        rate=table.number("rate", traits.rate, 0.1, MOST_A_MINUTE),
         in_doubt="resend" if table.choice("in_doubt", ("hold", "resend"), "hold") == "resend" else "hold",
-        permissions=table.texts("permissions", ("Mail.Send", "Mail.Read"), known=PERMISSIONS),
+        permissions=table.texts("permissions", traits.usual, known=traits.permissions) if traits.permissions else frozenset(),
+        traits=traits,
         folder=table.text("folder", "inbox"),
         since=_since(table),
-        options=_options(table, provider),
+        options=_options(table, getattr(module, "KEYS", {})),
     )
-    table.done()
-    _check_permissions(table, account)
+    if module is not None:  # without it nobody knows which keys it may have
+        table.done()
+        _check_permissions(table, account)
+        for key, found, wanted in getattr(module, "mistakes", _none)(account):
+            table.wrong(key, found, wanted)
     return account
 
 
-def _options(table: Table, provider: str) -> tuple[tuple[str, str], ...]:
-    """What only this provider knows. It is not even loaded where the account says nothing more than every account may."""
-    if not provider or not table.left():
-        return ()
-    keys: Mapping[str, bool] = getattr(import_module(f"mailroom.providers.{provider}"), "KEYS", {})
+def _profile_of(table: Table, traits: Traits, known: Mapping[str, Profile], cloud: Cloud) -> Profile:
+    if not traits.signs_in:
+        return Profile("", "none", "", "", cloud)
+    return known.get(table.choice("auth", known)) or Profile("", "", "", "", cloud)
+
+
+def _none(account: Account) -> Iterable[tuple[str, str, str]]:
+    return ()
+
+
+def _options(table: Table, keys: Mapping[str, bool]) -> tuple[tuple[str, str], ...]:
+    """What only this provider knows."""
     return tuple(sorted((key, table.text(key)) for key, needed in keys.items() if needed or key in table))
 
 
 def _check_permissions(table: Table, account: Account) -> None:
-    if account.permissions and account.send and "Mail.Send" not in account.permissions:
-        table.wrong("permissions", "found no Mail.Send", "add it, or say send = false")
+    traits = account.traits
+    if account.permissions and account.send and not account.permissions & traits.sending:
+        table.wrong("permissions", f"found no {_first(traits, traits.sending)}", "add it, or say send = false")
     if account.permissions and account.receive and not account.can_be_asked:
-        table.wrong("permissions", "found no Mail.Read", "add it, or say receive = false")
+        table.wrong("permissions", f"found no {_first(traits, traits.asking)}", "add it, or say receive = false")
+    if account.receive and not traits.receives:
+        table.wrong("receive", "found true", f"leave it out: {account.provider} only sends")
+
+
+def _first(traits: Traits, wanted: Collection[str]) -> str:
+    """The least permission of several, for they stand in that order."""
+    return next((name for name in traits.permissions if name in wanted), "")
 
 
 def _since(table: Table) -> datetime | None:

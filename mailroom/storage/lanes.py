@@ -27,7 +27,8 @@ class StoredLanes:
 
         def change(lane: Lane) -> Lane | None:
             nonlocal later
-            taken = lane.take(self._store.now(), account.rate, mails, permit, single=single)
+            permits = account.traits.in_flight
+            taken = lane.take(self._store.now(), account.rate, mails, permit, single=single, permits=permits)
             if isinstance(taken, Lane):
                 return taken
             later = taken

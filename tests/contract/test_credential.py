@@ -30,6 +30,7 @@ from sandbox.faults import Faults
 from sandbox.serve import serve
 from sandbox.town import town
 from tests.contract import sandbox_town
+from tests.fakes import FakeParts
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -167,7 +168,7 @@ async def test_each_question_gets_a_new_token(place: Place) -> None:
 
 async def test_built_as_wiring_builds_it(place: Place) -> None:
     """Nothing is read and nobody asked before the first question."""
-    built: Credential = client_credentials.build(place.profile(), lambda: place.vault, lambda: place.vault)
+    built: Credential = client_credentials.build(place.profile(), FakeParts(vault=place.vault, certificates=place.vault))
     assert isinstance(built, ClientCredentials)
     assert not place.vault.read
 

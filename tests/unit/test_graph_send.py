@@ -16,6 +16,7 @@ from mailroom.model.account import Account, Cloud, Profile
 from mailroom.model.message import Address, Attachment, Message, Outgoing, Receipt
 from mailroom.model.token import Token
 from mailroom.providers.graph import Graph, build, scope
+from tests.fakes import FakeParts
 
 CLOUD = Cloud("https://login.example", "https://graph.example/v1.0", "https://graph.example/.default", "vault", "storage")
 ACCOUNT = Account("billing", "graph", "o'neil@x.example", Profile("graph", "client_credentials", "tenant", "client", CLOUD))
@@ -292,5 +293,5 @@ async def test_what_fits_is_accepted_and_sent() -> None:
 
 def test_what_wiring_asks_for() -> None:
     """A provider has a `build` and says which scope its tokens need."""
-    assert isinstance(build(httpx.AsyncClient()), Graph)
+    assert isinstance(build(FakeParts(httpx.AsyncClient())), Graph)
     assert scope(ACCOUNT) == "https://graph.example/.default"

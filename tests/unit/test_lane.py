@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailroom.model.lane import PERMITS, Lane, Permit
+from mailroom.model.lane import Lane, Permit
 
 NOW = 1_000_000.0
 
@@ -25,7 +25,7 @@ def test_four_requests_are_in_flight_at_most() -> None:
 
 def test_a_dead_workers_permit_expires() -> None:
     """A permit counts only until its claim ends, so a killed worker does not block the mailbox for ever."""
-    lane = Lane(permits=(permit("dead", PERMITS, NOW - 1),))
+    lane = Lane(permits=(permit("dead", 4, NOW - 1),))
     assert isinstance(lane.take(NOW, 30, 1, permit("next"), single=False), Lane)
 
 

@@ -16,6 +16,7 @@ from mailroom.errors import BadInput, TooLarge
 from mailroom.model.message import Address, Attachment, Message
 from mailroom.providers import graph
 from send_mail import parse
+from tests.fakes import FakeParts
 
 GOOD = {"account": "billing", "to": ["Ann <ann@example.com>"], "subject": "Hello", "text": "Hello Ann"}
 PDF = {"name": "a.pdf", "content": "YQ=="}
@@ -199,7 +200,7 @@ def test_a_byte_order_mark_is_no_mistake() -> None:
 
 def test_a_mail_too_large_for_graph_is_refused_with_the_limit() -> None:
     """Graph's provider answers 413 at the door for what its request can't hold, and names how much that is."""
-    provider = graph.build(httpx.AsyncClient())
+    provider = graph.build(FakeParts(httpx.AsyncClient()))
     large = {"name": "a", "content": base64.b64encode(bytes(3_200_000)).decode()}
     provider.check(parse.message(body(attachments=[PDF])))
     with pytest.raises(TooLarge) as caught:
