@@ -10,7 +10,7 @@ from sandbox.graph.errors import GraphError, bad_request, not_found, too_large
 from sandbox.graph.items import Attachment, Item
 from sandbox.graph.uploads import Uploads
 
-SMALL = 3 * 1024 * 1024
+SMALL = 3 * 1024 * 1024  # in base64 these fill a request
 LARGE = 150 * 1024 * 1024
 
 
@@ -32,11 +32,9 @@ async def get_content(call: Call) -> Answer:
 
 
 async def create(call: Call) -> Answer:
-    item = _draft(call)
+    item = call.item()
     body = parse(call.content_type, call.body)
     made = drafts.attachment(item, contract.read_derived("attachment", body))
-    if len(made.content) > SMALL:
-        raise too_large()
     _add(call, item, made)
     where = f"{call.here}/messages('{quote(call.keys[-1], safe='')}')/attachments('{quote(made.id, safe='')}')"
     return Answer(201, render.attachment(made), {"Location": where})
@@ -51,7 +49,7 @@ async def delete(call: Call) -> Answer:
 
 def create_upload_session(uploads: Uploads):  # type: ignore[no-untyped-def]
     async def handle(call: Call) -> Answer:
-        item = _draft(call)
+        item = call.item()
         asked = call.json("createUploadSession").get("attachmentItem") or {}
         missing = next((name for name in ("attachmentType", "name", "size") if not asked.get(name)), None)
         if missing:
@@ -76,12 +74,7 @@ def _find(call: Call) -> Attachment:
     return found
 
 
-def _draft(call: Call) -> Item:
-    return call.item()
-
-
 def _add(call: Call, item: Item, made: Attachment) -> None:
     item.attachments.append(made)
-    if item.mime is not None:
-        item.mime = None
+    item.mime = None
     call.box.touch(item)

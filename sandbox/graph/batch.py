@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 from collections.abc import Callable
 from typing import Any
@@ -152,10 +151,16 @@ def _checked(requests: object) -> dict[str, dict[str, Any]]:
         name = _step(one)
         if name in found:
             raise bad_request("Request id has to be unique in a batch.")
-        if not set(one.get("dependsOn") or ()) <= found.keys():
+        if not _names(one.get("dependsOn")) <= found.keys():
             raise bad_request("A request can only depend on requests that come before it in the batch.")
         found[name] = one
     return found
+
+
+def _names(given: object) -> set[str]:
+    if given is None or (isinstance(given, list) and all(isinstance(name, str) for name in given)):
+        return set(given or ())
+    raise bad_request("dependsOn must be a list of request ids.")
 
 
 def _step(one: object) -> str:
@@ -163,7 +168,10 @@ def _step(one: object) -> str:
         raise bad_request("Each request of a batch needs an id, a method and a url.")
     if "://" in one["url"].partition("?")[0]:
         raise bad_request("The url of a request in a batch must be relative.")
-    typed = any(name.lower() == "content-type" for name in one.get("headers") or {})
+    headers = one.get("headers") or {}
+    if not isinstance(headers, dict):
+        raise bad_request("The headers of a request in a batch must be an object.")
+    typed = any(name.lower() == "content-type" for name in headers)
     if one.get("body") is not None and not typed:
         raise bad_request(f"Write request id : {one['id']} does not contain Content-Type header or body.")
     return str(one["id"])
@@ -177,7 +185,7 @@ def _body(asked: dict[str, Any]) -> bytes:
         return json.dumps(body).encode()
     try:
         return base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
-    except binascii.Error:
+    except ValueError:  # not base64, or not ASCII
         return body.encode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from sandbox.graph.items import Item
 from sandbox.graph.mailbox import Mailbox
 from sandbox.graph.post import PostOffice
 from sandbox.graph.query import Preferences, Shape
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,10 @@ def parse(content_type: str, body: bytes) -> Any:
     if content_type != "application/json":
         raise bad_body(f"A supported MIME type could not be found that matches the content type of the request: '{content_type}'.")
     try:
-        return json.loads(body)
-    except ValueError as error:
+        read = json.loads(body)
+        if _SURROGATE.search(body):
+            json.dumps(read, ensure_ascii=False).encode()  # half a pair is no text that could ever be shown again
+        return read
+    except (ValueError, RecursionError) as error:
         reason = "Please ensure Content-Type header is set and payload is of valid JSON format."
         raise bad_request(f"Unable to read JSON request payload. {reason}") from error

@@ -15,7 +15,8 @@ from typing import Any
 
 from sandbox.graph.errors import bad_body
 
-STRING, BOOLEAN, INTEGER, BINARY, DATE = "Edm.String", "Edm.Boolean", "Edm.Int64", "Edm.Binary", "Edm.DateTimeOffset"
+STRING, BOOLEAN, BINARY, DATE = "Edm.String", "Edm.Boolean", "Edm.Binary", "Edm.DateTimeOffset"
+SMALL, LARGE = "Edm.Int32", "Edm.Int64"
 
 ENUMS: dict[str, tuple[str, ...]] = {
     "attachmentType": ("file", "item", "reference"),
@@ -31,7 +32,7 @@ _ATTACHMENT = {
     "isInline": BOOLEAN,
     "lastModifiedDateTime": DATE,
     "name": STRING,
-    "size": INTEGER,
+    "size": SMALL,
 }
 
 TYPES: dict[str, dict[str, str]] = {
@@ -41,7 +42,7 @@ TYPES: dict[str, dict[str, str]] = {
         "contentType": STRING,
         "isInline": BOOLEAN,
         "name": STRING,
-        "size": INTEGER,
+        "size": LARGE,
     },
     "dateTimeTimeZone": {"dateTime": STRING, "timeZone": STRING},
     "emailAddress": {"address": STRING, "name": STRING},
@@ -55,18 +56,23 @@ TYPES: dict[str, dict[str, str]] = {
     "itemBody": {"content": STRING, "contentType": "bodyType"},
     "recipient": {"emailAddress": "emailAddress"},
     "fileAttachment": {**_ATTACHMENT, "contentBytes": BINARY, "contentId": STRING, "contentLocation": STRING},
-    "itemAttachment": {**_ATTACHMENT, "item": "message"},
+    "itemAttachment": {**_ATTACHMENT, "item": "outlookItem"},
     "referenceAttachment": _ATTACHMENT,
     "singleValueLegacyExtendedProperty": {"id": STRING, "value": STRING},
     "multiValueLegacyExtendedProperty": {"id": STRING, "value": "[Edm.String]"},
     "mailFolder": {
         "id": STRING,
-        "childFolderCount": INTEGER,
+        "childFolderCount": SMALL,
         "displayName": STRING,
         "isHidden": BOOLEAN,
         "parentFolderId": STRING,
-        "totalItemCount": INTEGER,
-        "unreadItemCount": INTEGER,
+        "totalItemCount": SMALL,
+        "unreadItemCount": SMALL,
+        "childFolders": "[mailFolder]",
+        "messageRules": "[messageRule]",
+        "messages": "[message]",
+        "multiValueExtendedProperties": "[multiValueLegacyExtendedProperty]",
+        "singleValueExtendedProperties": "[singleValueLegacyExtendedProperty]",
     },
     "message": {
         "id": STRING,
@@ -101,6 +107,7 @@ TYPES: dict[str, dict[str, str]] = {
         "uniqueBody": "itemBody",
         "webLink": STRING,
         "attachments": "[attachment]",
+        "extensions": "[extension]",
         "multiValueExtendedProperties": "[multiValueLegacyExtendedProperty]",
         "singleValueExtendedProperties": "[singleValueLegacyExtendedProperty]",
     },
@@ -111,7 +118,8 @@ TYPES: dict[str, dict[str, str]] = {
     "createUploadSession": {"attachmentItem": "attachmentItem"},
 }
 ACTIONS = ("sendMail", "reply", "forward", "move", "createUploadSession")  # their parameters are named in any case
-ABSTRACT = {"attachment": ("fileAttachment", "itemAttachment", "referenceAttachment")}
+ABSTRACT = {"attachment": ("fileAttachment", "itemAttachment", "referenceAttachment"), "outlookItem": ("message",)}
+OPEN = ("extension", "messageRule")  # taken as they come
 NAVIGATION = ("attachments", "multiValueExtendedProperties", "singleValueExtendedProperties", "extensions")
 READ_ONLY = frozenset(
     {
@@ -129,9 +137,22 @@ READ_ONLY = frozenset(
         "webLink",
     }
 )
-NOT_NULL = ("isRead", "isDeliveryReceiptRequested", "isReadReceiptRequested", "saveToSentItems", "destinationId")
+NOT_NULL = frozenset(
+    {
+        "createUploadSession.attachmentItem",
+        "dateTimeTimeZone.dateTime",
+        "mailFolder.id",
+        "message.id",
+        "move.destinationId",
+        "multiValueLegacyExtendedProperty.id",
+        "sendMail.message",
+        "singleValueLegacyExtendedProperty.id",
+        *(f"{kind}.{name}" for kind in ABSTRACT["attachment"] for name in ("id", "isInline", "size")),
+    }
+)
 
-_KINDS: dict[str, tuple[type, ...]] = {STRING: (str,), BOOLEAN: (bool,), INTEGER: (int,)}
+_KINDS: dict[str, type] = {STRING: str, BOOLEAN: bool, SMALL: int, LARGE: int}
+_BITS = {SMALL: 31, LARGE: 63}
 
 
 def read(kind: str, body: object) -> dict[str, Any]:
@@ -158,6 +179,8 @@ def _structure(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
         name = names.get(given.lower() if kind in ACTIONS else given)
         if name is None:
             raise _unknown(given, kind)
+        if member is None and f"{kind}.{name}" in NOT_NULL:
+            raise _no_null(name, declared[name], "[Nullable=False]")
         found[name] = _value(declared[name], member, name)
     return found
 
@@ -168,12 +191,14 @@ def _value(kind: str, value: Any, name: str) -> Any:
             raise bad_body(
                 f"A null value was found for the property named '{name}', or it is no array; it has the type 'Collection({kind[1:-1]})'."
             )
+        if None in value:
+            raise _no_null(name, kind[1:-1], "[Nullable=False]")
         return [_value(kind[1:-1], item, name) for item in value]
     if value is None:
-        if name in NOT_NULL:
-            raise bad_body(f"A null value was found for the property named '{name}', which has the expected type '{kind}[Nullable=False]'.")
         return None
-    if kind in TYPES or kind in ABSTRACT:
+    if kind in OPEN and isinstance(value, dict):
+        return value
+    if kind in TYPES or kind in ABSTRACT or kind in OPEN:
         if not isinstance(value, dict):
             raise bad_body(f"When trying to read the value of the property '{name}', a node of type 'StartObject' was expected.")
         return _structure(kind, value) if kind in TYPES else _derived(kind, value)
@@ -187,7 +212,8 @@ def _primitive(kind: str, value: Any, name: str) -> Any:
         return _bytes(value)
     if kind == DATE:
         return _date(value)
-    if not isinstance(value, _KINDS[kind]) or (kind == INTEGER and isinstance(value, bool)):
+    fits = isinstance(value, _KINDS[kind]) and isinstance(value, bool) == (kind == BOOLEAN)
+    if not fits or (kind in _BITS and value.bit_length() > _BITS[kind]):
         raise bad_body(f"Cannot convert the literal '{value}' of the property '{name}' to the expected type '{kind}'.")
     return value
 
@@ -231,6 +257,10 @@ def _date(value: Any) -> datetime:
         return date(value)
     except (ValueError, TypeError) as error:
         raise bad_body(f"Cannot convert the literal '{value}' to the expected type 'Edm.DateTimeOffset'.") from error
+
+
+def _no_null(name: str, kind: str, facet: str = "") -> Exception:
+    return bad_body(f"A null value was found for the property named '{name}', which has the expected type '{kind}{facet}'.")
 
 
 def _unknown(name: str, kind: str) -> Exception:

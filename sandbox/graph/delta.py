@@ -6,6 +6,7 @@ twice. Links come back in another shape than was asked for, and hold the options
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
-from sandbox.graph import query
+from sandbox.graph import messages, query
 from sandbox.graph.call import Answer, Call
 from sandbox.graph.errors import GraphError, bad_query, bad_request
 from sandbox.graph.items import Folder, Item
@@ -22,6 +23,8 @@ from sandbox.graph.query import Query
 FILTERED_MOST = 5000
 KEPT = 50_000  # tokens fall out of a cache that is bounded by its size
 CHANGES = ("created", "updated", "deleted")
+FIRST = -1
+_SINCE = re.compile(r"\s*receivedDateTime\s+g[te]\s+\S+\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class State:
     asked: Query
     change: str | None
     size: int | None
-    since: int = 0
+    since: int = FIRST
     count: int = 0
     rest: tuple[int, ...] = ()
     at: int = 0
@@ -94,9 +97,10 @@ class Deltas:
 def _first(call: Call) -> State:
     allowed = {name: value for name, value in call.options.items() if name not in ("$skip", "$count")}
     asked = query.read(allowed)
+    messages.check_basic(call, asked)
     if asked.order and asked.order != (("receivedDateTime", True),):
         raise bad_query("Only $orderby=receivedDateTime desc is supported by the delta query.")
-    if asked.filter and set(asked.filter.paths) != {"receivedDateTime"}:
+    if asked.filter and not _SINCE.fullmatch(allowed["$filter"]):
         raise bad_query("Only $filter=receivedDateTime ge or gt is supported by the delta query.")
     change = next((value for name, value in call.options.items() if name.lower() == "changetype"), None)
     if change is not None and change.lower() not in CHANGES:
@@ -106,7 +110,7 @@ def _first(call: Call) -> State:
 
 def _round(call: Call, state: State) -> State:
     """All that changed since the last one, or, the first time, all there is: newest first, as a client would show it."""
-    if state.since == 0:
+    if state.since == FIRST:
         numbers = [item.number for item in state.folder.newest_first() if _passes(state, item)]
         numbers = numbers[:FILTERED_MOST] if state.asked.filter else numbers
     else:
@@ -128,8 +132,8 @@ def _shown(call: Call, state: State, number: int) -> Iterator[dict[str, Any]]:
 
 
 def _wanted(state: State, item: Item) -> bool:
-    new = state.since == 0 or item.arrived > state.since
-    return state.change is None or state.since == 0 or state.change == ("created" if new else "updated")
+    change = "created" if item.arrived > state.since else "updated"
+    return state.change is None or state.since == FIRST or state.change == change
 
 
 def _passes(state: State, item: Item) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from dataclasses import replace
 from email.utils import make_msgid
 from typing import Any
 
@@ -30,7 +31,11 @@ def from_json(call: Call, message: dict[str, Any], folder: str | Folder = "draft
     headers = _headers(message) if "internetMessageHeaders" in message else []
     item = call.box.put(folder, {**_blank(call), **_props(message)}, headers=headers)
     item.extended = {header_property(name): value for name, value in headers}
-    _apply(item, message)
+    try:
+        _apply(item, message)
+    except GraphError:  # what was refused leaves nothing behind
+        call.box.purge(item)
+        raise
     finish(call.box, item)
     return item
 
@@ -53,8 +58,8 @@ def update(call: Call, item: Item, changes: dict[str, Any]) -> None:
         raise _not_settable("internetMessageHeaders" if "internetMessageHeaders" in changes else "attachments")
     if not item.props["isDraft"] and changes.keys() - ALWAYS:
         raise denied()
+    _apply(item, changes)  # what is refused changes nothing
     item.props.update(_props(changes))
-    _apply(item, changes)
     if changes.keys() - ALWAYS:
         item.mime = None
     call.box.touch(item)
@@ -87,13 +92,22 @@ def attachment(item: Item, one: dict[str, Any]) -> Attachment:
     kind = one["@odata.type"].removeprefix("#microsoft.graph.").removesuffix("Attachment")
     if not one.get("name"):
         raise bad_request("The required property 'name' is missing.", "ErrorRequiredPropertyMissing")
-    if kind == "file" and one.get("contentBytes") is None:
-        raise bad_request("The required property 'contentBytes' is missing.", "ErrorRequiredPropertyMissing")
-    content = one.get("contentBytes") or b""
+    needed = {"file": "contentBytes", "item": "item"}.get(kind, "name")
+    if one.get(needed) is None:
+        raise bad_request(f"The required property '{needed}' is missing.", "ErrorRequiredPropertyMissing")
+    content = _enclosed(item, one["item"]) if kind == "item" else one.get("contentBytes") or b""
     kind_of = one.get("contentType") or "application/octet-stream"
     new_id = ids.attachment_id(item.immutable_id, len(item.attachments) + item.changed * 1000)
     inline = bool(one.get("isInline"))
     return Attachment(new_id, one["name"], content, kind_of, item.props["lastModifiedDateTime"], kind, inline, one.get("contentId"))
+
+
+def _enclosed(item: Item, message: dict[str, Any]) -> bytes:
+    """The source of a mail that is attached to this one."""
+    props = {**mime.DEFAULTS, "from": item.props["from"], "sentDateTime": item.props["createdDateTime"], **_props(message)}
+    inner = replace(item, props=props, attachments=[], headers=[], extended={}, mime=None, received=False)
+    inner.attachments = [attachment(inner, one) for one in message.get("attachments", [])]
+    return mime.source(inner)
 
 
 def _blank(call: Call) -> dict[str, Any]:
@@ -122,20 +136,17 @@ def _props(message: dict[str, Any]) -> dict[str, Any]:
 def _person(one: dict[str, Any] | None) -> dict[str, Any]:
     found = (one or {}).get("emailAddress") or {}
     address = found.get("address") or ""
-    return {"emailAddress": {"name": found.get("name") or address, "address": address}}
+    return {"emailAddress": {"name": " ".join((found.get("name") or address).split()), "address": address}}
 
 
 def _apply(item: Item, message: dict[str, Any]) -> None:
-    for one in message.get("singleValueExtendedProperties", []):
-        name = property_id(one.get("id") or "")
-        if one.get("value") is None:
-            item.extended.pop(name, None)
-        else:
-            item.extended[name] = one["value"]
-    for one in message.get("multiValueExtendedProperties", []):
-        item.several[property_id(one.get("id") or "")] = one.get("value") or []
+    single = {property_id(one.get("id") or ""): one.get("value") for one in message.get("singleValueExtendedProperties", [])}
+    item.several |= {property_id(one.get("id") or ""): one.get("value") or [] for one in message.get("multiValueExtendedProperties", [])}
     for one in message.get("attachments", []):
         item.attachments.append(attachment(item, one))
+    item.extensions += message.get("extensions", [])
+    kept = {name: value for name, value in {**item.extended, **single}.items() if value is not None}
+    item.extended = kept  # a null takes the property away
 
 
 def _headers(message: dict[str, Any]) -> list[tuple[str, str]]:

@@ -29,6 +29,7 @@ _TEXT: dict[str, Callable[[str, str], bool]] = {
     "startswith": lambda a, b: a.startswith(b),
     "endswith": lambda a, b: a.endswith(b),
 }
+_FITS: dict[str, type] = {contract.DATE: datetime, contract.BOOLEAN: bool, contract.STRING: str}
 Test = Callable[[Item], bool]
 
 
@@ -42,8 +43,12 @@ class Filter:
 
 
 def parse(text: str) -> Filter:
+    """Raises GraphError."""
     reader = _Reader(text)
-    found = reader.either()
+    try:
+        found = reader.either()
+    except RecursionError as error:
+        raise bad_request("Invalid filter clause: The recursion limit has been exceeded.") from error
     reader.end()
     return found
 
@@ -97,7 +102,7 @@ class _Reader:
             raise self._wrong()
 
     def _compare(self, path: str) -> Filter:
-        kind = _kind(path)
+        kind = kind_of(path)
         operator = self._name().lower()
         if operator not in _ORDER:
             raise self._wrong()
@@ -108,14 +113,16 @@ class _Reader:
     def _text(self, function: str) -> Filter:
         self._want("(")
         path = self._name()
-        _kind(path)
+        kind = kind_of(path)
         self._want(",")
-        wanted = _literal(contract.STRING, self._value(), "eq")
+        wanted = self._value()
         self._want(")")
+        if kind != contract.STRING or not isinstance(wanted, str):
+            raise bad_request(f"Invalid filter clause: No function signature for the function with name '{function}' matches '{path}'.")
         if self._taken("eq") and self._value() is not True:
             raise self._wrong()
         test = _TEXT[function]
-        return Filter(lambda item: test(_folded(value_at(item, path)) or "", wanted), (path,))
+        return Filter(lambda item: test(_folded(value_at(item, path)) or "", wanted.lower()), (path,))
 
     def _any(self, collection: str) -> Filter:
         self._want("(")
@@ -138,7 +145,7 @@ class _Reader:
             parts.append(self._part(variable))
         if wrapped:
             self._want(")")
-        names = [value for name, _, value in parts if name == "id"]
+        names = [value for name, operator, value in parts if (name, operator) == ("id", "eq")]
         tests = [(operator, value) for name, operator, value in parts if name == "value"]
         if len(names) != 1:
             raise bad_request("A filter on extended properties must name the id of one property.", "ErrorInvalidUrlQueryFilter")
@@ -164,7 +171,8 @@ class _Reader:
             operator = self._name().lower()
             value = self._value()
         head, _, member = name.partition("/")
-        if head != variable or member not in ("id", "value") or not isinstance(value, str):
+        known = member == "id" or operator in _TEXT or operator in _ORDER
+        if head != variable or member not in ("id", "value") or not isinstance(value, str) or not known:
             raise self._wrong()
         return member, operator, value
 
@@ -200,12 +208,18 @@ class _Reader:
         if kind == "string":
             return text[1:-1].replace("''", "'")
         if kind == "date":
-            return contract.date(text)
+            return self._date(text)
         if kind == "number":
             return float(text)
         if kind == "name" and text.lower() in ("true", "false", "null"):
             return {"true": True, "false": False, "null": None}[text.lower()]
         raise self._wrong()
+
+    def _date(self, text: str) -> datetime:
+        try:
+            return contract.date(text)
+        except ValueError as error:
+            raise self._wrong() from error
 
     def _wrong(self) -> GraphError:
         return bad_request(f"Invalid filter clause: Syntax error at position {self.at} in '{self.text}'.")
@@ -222,19 +236,21 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
         yield found.lastgroup, found[found.lastgroup]
 
 
-def _kind(path: str) -> str:
+def kind_of(path: str) -> str:
+    """The type of the property at the end of the path, one that has an order; raises GraphError."""
     kind = "message"
     for name in path.split("/"):
         if name not in contract.TYPES.get(kind, {}):
-            raise bad_request(f"Invalid filter clause: Could not find a property named '{name}' on type 'microsoft.graph.{kind}'.")
+            raise bad_request(f"Invalid clause: Could not find a property named '{name}' on type 'microsoft.graph.{kind}'.")
         kind = contract.TYPES[kind][name]
+    if kind not in _FITS and kind not in contract.ENUMS:
+        raise bad_request(f"Invalid clause: The property '{path}' has the type '{kind}', which can't be compared.")
     return kind
 
 
 def _literal(kind: str, value: Any, operator: str) -> Any:
     """Exchange compares texts without their case."""
-    fits = {contract.DATE: datetime, contract.BOOLEAN: bool, contract.STRING: str, contract.INTEGER: float}.get(kind, str)
-    if value is not None and not isinstance(value, fits):
+    if value is not None and not isinstance(value, _FITS.get(kind, str)):
         found = {datetime: contract.DATE, bool: contract.BOOLEAN, float: "Edm.Double"}.get(type(value), contract.STRING)
         raise bad_request(
             "Invalid filter clause: A binary operator with incompatible types was detected. Found operand types"
@@ -254,10 +270,7 @@ def _holds(operator: str, found: Any, wanted: Any) -> bool:
 
 
 def _value_holds(operator: str, found: str, wanted: str) -> bool:
-    test = _TEXT.get(operator) or _ORDER.get(operator)
-    if test is None:
-        raise bad_request(f"Invalid filter clause: The operator '{operator}' is not known.")
-    return test(found, wanted)
+    return (_TEXT.get(operator) or _ORDER[operator])(found, wanted)
 
 
 def _and(left: Filter, right: Filter) -> Filter:

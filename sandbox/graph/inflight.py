@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sandbox.graph.errors import refusal, throttled
 from sandbox.graph.routes import segments
+from sandbox.graph.uploads import PREFIX
 
 MOST = 4
 
@@ -43,6 +44,8 @@ class InFlight:
 def _key(request: Request) -> tuple[str, str] | None:
     """Who asks, for which mailbox; None where the request is for none, or is so wrong that it will be refused."""
     where = segments(request.scope)
+    if request.url.path.strip("/").startswith(PREFIX):
+        return "", where[3].lower() if len(where) > 3 else ""
     return (_client(request.headers.get("authorization", "")), where[2].lower()) if len(where) > 3 else None
 
 

@@ -57,6 +57,7 @@ class Item:
     folder: Folder
     extended: dict[str, str] = field(default_factory=dict)
     several: dict[str, list[str]] = field(default_factory=dict)
+    extensions: list[dict[str, Any]] = field(default_factory=list)
     headers: list[tuple[str, str]] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
     mime: bytes | None = None

@@ -35,7 +35,7 @@ async def count_folder(call: Call) -> Answer:
 
 async def get(call: Call) -> Answer:
     shape = query.shape(call.options)
-    if shape.properties is not None or shape.attachments:
+    if shape.expands:
         _needs_read(call)
     return Answer(200, {"@odata.context": call.context("messages/$entity"), **call.show(call.item(), shape)})
 
@@ -87,7 +87,7 @@ async def move(call: Call) -> Answer:
 
 async def copy_item(call: Call) -> Answer:
     item, target = call.item(), _destination(call)
-    parts: dict[str, Any] = {"extended": dict(item.extended), "headers": list(item.headers), "attachments": list(item.attachments)}
+    parts = {name: copy.copy(getattr(item, name)) for name in ("extended", "several", "extensions", "headers", "attachments")}
     made = call.box.put(target, copy.deepcopy(item.props), mime=item.mime, received=item.received, **parts)
     finish(call.box, made)
     return _moved(call, made)
@@ -131,7 +131,7 @@ def candidates(call: Call, folder: Folder | None, found: Filter | None) -> list[
 
 def _page(call: Call, folder: Folder | None) -> Answer:
     asked = query.read(call.options)
-    _check_basic(call, asked)
+    check_basic(call, asked)
     items = query.sort(candidates(call, folder, asked.filter), asked.order)
     where = f"mailFolders('{quote(call.keys[0], safe='')}')/messages" if folder else "messages"
     return _slice(call, asked, items, where, where, lambda item: call.show(item, asked.shape))
@@ -151,7 +151,7 @@ def _slice(call: Call, asked: Query, rows: list[Any], what: str, where: str, sho
 
 def _count(call: Call, folder: Folder | None) -> Answer:
     asked = query.read(call.options)
-    _check_basic(call, asked)
+    check_basic(call, asked)
     return Answer(200, str(len(candidates(call, folder, asked.filter))).encode())
 
 
@@ -172,11 +172,11 @@ def _destination(call: Call) -> Folder:
     return call.box.folder(wanted)
 
 
-def _check_basic(call: Call, asked: Query) -> None:
+def check_basic(call: Call, asked: Query) -> None:
     """Mail.ReadBasic leaves out bodies, attachments and extended properties, questions about them too."""
     hidden = ("singleValueExtendedProperties", "body", "bodyPreview", "uniqueBody")
     filtered = asked.filter is not None and any(path.split("/")[0] in hidden for path in asked.filter.paths)
-    if filtered or asked.shape.properties is not None or asked.shape.attachments:
+    if filtered or asked.shape.expands:
         _needs_read(call)
 
 

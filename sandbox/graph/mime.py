@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.message import EmailMessage, Message
 from email.parser import BytesParser
@@ -32,6 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "flag": {"flagStatus": "notFlagged"},
 }
 _FIELDS = {"To": "toRecipients", "Cc": "ccRecipients", "Bcc": "bccRecipients", "Reply-To": "replyTo"}
+_FOLD = re.compile(r"\r?\n(?=[ \t])")
+_PARAMETER = re.compile(r"[\w.+-]+")
 _BCC = re.compile(rb"^bcc[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*", re.IGNORECASE | re.MULTILINE)
 _HEAD = re.compile(rb"\A(?:[^\r\n]+\r?\n)*")
 
@@ -49,7 +52,7 @@ class Read:
 def read(raw: bytes) -> Read:
     """Whatever it is: a header or part that can't be read is as good as absent."""
     message = BytesParser(policy=email.policy.compat32).parsebytes(raw)
-    headers = [(name, _text(value)) for name, value in message.items()]
+    headers = [(name, _text(_FOLD.sub("", _raw(value)))) for name, value in message.items()]
     props: dict[str, Any] = {known: _people(message, name) for name, known in _FIELDS.items()}
     props |= {"subject": _subject(message), "internetMessageId": _text(message["Message-ID"]) or None, "sentDateTime": _date(message)}
     sender = _people(message, "From")[:1]
@@ -64,9 +67,13 @@ def attachments(found: Read, item: Item) -> list[Attachment]:
     made = enumerate(found.files)
     when: datetime = item.props["createdDateTime"]
     return [
-        Attachment(ids.attachment_id(item.immutable_id, at), name, content, kind, when, inline=cid is not None, content_id=cid)
+        Attachment(ids.attachment_id(item.immutable_id, at), name, content, kind, when, _sort_of(kind), cid is not None, cid)
         for at, (name, kind, content, cid) in made
     ]
+
+
+def _sort_of(kind: str) -> str:
+    return "item" if kind == "message/rfc822" else "file"
 
 
 def source(item: Item) -> bytes:
@@ -140,8 +147,9 @@ def _headers(item: Item) -> list[tuple[str, str]]:
         ("Message-ID", props.get("internetMessageId") or ""),
         ("Importance", {"low": "low", "high": "high"}.get(props.get("importance", ""), "")),
     ]
-    names = {name.lower() for name, _ in known}
-    return [(name, value) for name, value in known if value] + [(n, v) for n, v in item.headers if n.lower() not in names]
+    written = {name.lower() for name, _ in known} | {"mime-version", "sender"}
+    more = ((name, value) for name, value in item.headers if name.lower() not in written and not name.lower().startswith("content-"))
+    return [(name, line) for name, value in (*known, *more) if (line := _line_of(value))]
 
 
 def _write_body(message: EmailMessage, item: Item) -> None:
@@ -155,15 +163,23 @@ def _write_body(message: EmailMessage, item: Item) -> None:
         part = message.get_payload(1)  # type: ignore[unused-ignore]
         assert isinstance(part, EmailMessage)
         for file in inline:
-            part.add_related(file.content, *_kind(file), cid=f"<{file.content_id}>", filename=file.name, disposition="inline")
+            cid = "".join((file.content_id or "").split())
+            part.add_related(file.content, *_kind(file), cid=f"<{cid}>", filename=_line_of(file.name), disposition="inline")
     for file in item.attachments:
-        if not (html and file in inline):
-            message.add_attachment(file.content, *_kind(file), filename=file.name)
+        if file.kind == "item":
+            message.add_attachment(BytesParser(policy=email.policy.SMTP).parsebytes(file.content), filename=_line_of(file.name))
+        elif not (html and file in inline):
+            message.add_attachment(file.content, *_kind(file), filename=_line_of(file.name))
+
+
+def _line_of(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _kind(file: Attachment) -> tuple[str, str]:
     main, _, sub = (file.content_type or "").partition(";")[0].strip().partition("/")
-    return (main, sub) if main and sub and main not in ("multipart", "message") else ("application", "octet-stream")
+    usual = _PARAMETER.fullmatch(main) and _PARAMETER.fullmatch(sub) and main not in ("multipart", "message")
+    return (main, sub) if usual else ("application", "octet-stream")
 
 
 def _line(people: list[dict[str, Any]]) -> str:
@@ -191,17 +207,22 @@ def _raw(value: Any) -> str:
 
 def _text(value: Any) -> str:
     try:
-        return str(make_header(decode_header(_raw(value))))
-    except (LookupError, ValueError):  # an unknown charset, or bytes that are none of its
-        return _raw(value)
+        return _whole(str(make_header(decode_header(_raw(value)))))
+    except (LookupError, ValueError, HeaderParseError):  # an unknown charset, or bytes that are none of its
+        return _whole(_raw(value))
+
+
+def _whole(text: str) -> str:
+    """Without halves of surrogate pairs, which some charsets decode to and no JSON can show."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _date(message: Message) -> datetime | None:
     try:
         found = parsedate_to_datetime(_raw(message["Date"]))
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _read_parts(message: Message, found: Read) -> None:
@@ -229,14 +250,16 @@ def _leaves(part: Message) -> Iterator[Message]:
 
 
 def _bytes(part: Message) -> bytes:
+    if part.get_content_type() == "message/rfc822" and part.is_multipart():
+        return b"".join(inner.as_bytes() for inner in part.get_payload() if isinstance(inner, Message))
     payload = part.get_payload(decode=True)
     return payload if isinstance(payload, bytes) else part.as_bytes()
 
 
 def _decoded(part: Message) -> str:
     try:
-        return _bytes(part).decode(part.get_content_charset() or "utf-8", "replace")
-    except LookupError:
+        return _whole(_bytes(part).decode(part.get_content_charset() or "utf-8", "replace"))
+    except (LookupError, ValueError):
         return _bytes(part).decode("latin-1")
 
 

@@ -39,6 +39,7 @@ class PostOffice:
     lag: float = 0.0
     sent: dict[tuple[str, str], Sent] = field(default_factory=dict)
     _mailboxes: dict[str, Mailbox] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _late: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
 
@@ -64,7 +65,7 @@ class PostOffice:
             self._dispatch(box, item, keep)
             return
         box.move(item, "outbox")
-        heapq.heappush(self._late, (self.directory.now() + lag, next(self._numbers), lambda: self._dispatch(box, item, keep)))
+        heapq.heappush(self._late, (self.directory.now() + lag, next(self._numbers), lambda: self._dispatch_late(box, item, keep)))
 
     def deliver_due(self) -> None:
         while self._late and self._late[0][0] <= self.directory.now():
@@ -83,15 +84,22 @@ class PostOffice:
 
     def _known(self, key: str) -> Mailbox | None:
         wanted = key.lower()
-        for address in self.directory.mailboxes if wanted not in self._mailboxes else ():
-            self._mailboxes.setdefault(address.lower(), Mailbox(address, self.directory.now, self._numbers))
-            self._mailboxes.setdefault(ids.object_id(address), self._mailboxes[address.lower()])
+        if wanted not in self._mailboxes:
+            for address in self.directory.mailboxes - self._seen:
+                box = Mailbox(address, self.directory.now, self._numbers)
+                self._mailboxes |= {address.lower(): box, ids.object_id(address): box}
+                self._seen.add(address)
         return self._mailboxes.get(wanted)
 
     def _count(self, box: Mailbox, item: Item) -> None:
         stamp = stamp_of(item)
         row = self.sent.setdefault((box.address, stamp), Sent(box.address, item.props.get("subject") or "", stamp))
         row.copies += 1
+
+    def _dispatch_late(self, box: Mailbox, item: Item, keep: bool) -> None:
+        """Unless somebody took it out of the Outbox."""
+        if box.folder("outbox").items.get(item.number) is item:
+            self._dispatch(box, item, keep)
 
     def _dispatch(self, box: Mailbox, item: Item, keep: bool) -> None:
         now = box.time()

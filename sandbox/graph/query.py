@@ -18,6 +18,7 @@ PAGE = 10
 MOST = 1000
 _EXPAND = re.compile(r"\s*(\w+)\s*(?:\(((?:'[^']*'|[^()']|\([^()]*\))*)\))?\s*(?:,|$)")
 _PROPERTY = re.compile(r"(?:\w+/)?id eq '((?:[^']|'')*)'")
+_DIGITS = re.compile(r"[0-9]{1,10}")
 _PREFERENCE = re.compile(r"([\w.-]+)\s*=\s*(\"[^\"]*\"|[^,;\s]+)")
 
 
@@ -35,7 +36,7 @@ class Preferences:
         size = named.get("odata.maxpagesize") or named.get("maxpagesize") or ""
         return cls(
             named.get("idtype", "").lower() == "immutableid",
-            max(1, min(int(size), MOST)) if size.isdigit() else None,
+            max(1, min(int(size), MOST)) if _DIGITS.fullmatch(size) else None,
             named.get("outlook.body-content-type", "").lower() == "text",
         )
 
@@ -47,11 +48,17 @@ class Preferences:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How an item is shown: `select` None is the usual set; `properties` None where none are asked for."""
+    """How an item is shown: `select` None is the usual set; `properties` and `several` (of many values) are names to expand."""
 
     select: frozenset[str] | None = None
     attachments: bool = False
-    properties: tuple[str, ...] | None = None
+    extensions: bool = False
+    properties: tuple[str, ...] = ()
+    several: tuple[str, ...] = ()
+
+    @property
+    def expands(self) -> bool:
+        return self.attachments or self.extensions or bool(self.properties or self.several)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,8 @@ def read(given: Mapping[str, str]) -> Query:
 def shape(given: Mapping[str, str]) -> Shape:
     select = _select(given["$select"]) if given.get("$select") else None
     expanded = dict(_expanded(given.get("$expand", "")))
-    ids = expanded.get("singleValueExtendedProperties")
-    return Shape(select, "attachments" in expanded, tuple(map(property_id, ids)) if ids is not None else None)
+    single, several = (tuple(map(property_id, expanded.get(f"{many}ValueExtendedProperties", ()))) for many in ("single", "multi"))
+    return Shape(select, "attachments" in expanded, "extensions" in expanded, single, several)
 
 
 def sort(items: Iterable[Item], order: tuple[tuple[str, bool], ...]) -> list[Item]:
@@ -127,22 +134,21 @@ def _expanded(text: str) -> Iterable[tuple[str, list[str]]]:
             raise bad_request(f"Parsing OData Select and Expand failed: '{text[at:]}' can't be expanded on type 'microsoft.graph.message'.")
         at = found.end()
         ids = [one.replace("''", "'") for one in _PROPERTY.findall(found[2] or "")]
-        if found[1] == "singleValueExtendedProperties" and not ids:
-            raise bad_request(
-                "$expand on singleValueExtendedProperties needs a $filter that names the id of each property.", "ErrorInvalidUrlQuery"
-            )
+        if found[1].endswith("ExtendedProperties") and not ids:
+            raise bad_query(f"$expand on {found[1]} needs a $filter that names the id of each property.")
         yield found[1], ids
 
 
 def _order(text: str) -> tuple[tuple[str, bool], ...]:
-    parts = (part.split() for part in text.split(",") if part.strip())
-    return tuple((_sortable(part[0]), len(part) > 1 and part[1].lower() == "desc") for part in parts)
+    return tuple(_ordered(part) for part in text.split(",") if part.strip())
 
 
-def _sortable(path: str) -> str:
-    if path.split("/")[0] not in contract.TYPES["message"]:
-        raise bad_request(f"Could not find a property named '{path}' on type 'microsoft.graph.message'.")
-    return path
+def _ordered(part: str) -> tuple[str, bool]:
+    path, _, direction = part.strip().partition(" ")
+    if direction.strip().lower() not in ("", "asc", "desc"):
+        raise bad_request(f"Syntax error in $orderby: '{part.strip()}'.")
+    filters.kind_of(path)
+    return path, direction.strip().lower() == "desc"
 
 
 def _sort_key(path: str) -> Callable[[Item], Any]:
@@ -157,7 +163,7 @@ def _number(given: Mapping[str, str], name: str, low: int, high: int) -> int | N
     text = given.get(name)
     if text is None:
         return None
-    if not text.isdigit() or not low <= int(text) <= high:
+    if not _DIGITS.fullmatch(text) or not low <= int(text) <= high:
         raise bad_query(f"Invalid value '{text}' for {name}: it must be a number from {low} to {high}.")
     return int(text)
 

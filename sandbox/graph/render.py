@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -25,10 +25,9 @@ def message(item: Item, shape: Shape, prefer: Preferences, *, basic: bool = Fals
             shown[name] = _value(name, item, prefer)
     if shape.attachments:
         shown["attachments"] = [attachment(one) for one in item.attachments]
-    if shape.properties is not None:
-        found = [{"id": name, "value": item.extended[name]} for name in shape.properties if name in item.extended]
-        shown |= {"singleValueExtendedProperties": found} if found else {}
-    return shown
+    if shape.extensions:
+        shown["extensions"] = item.extensions
+    return shown | _expanded("single", shape.properties, item.extended) | _expanded("multi", shape.several, item.several)
 
 
 def folder(one: Folder, folders: Collection[Folder]) -> dict[str, Any]:
@@ -60,6 +59,12 @@ def attachment(one: Attachment, select: Collection[str] = ()) -> dict[str, Any]:
         if not select or "contentBytes" in select:
             shown["contentBytes"] = base64.b64encode(one.content).decode()
     return {name: value for name, value in shown.items() if not select or "@" in name or name in {*select, "id"}}
+
+
+def _expanded(many: str, names: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without those that it does not have; where it has none of them, nothing."""
+    found = [{"id": name, "value": values[name]} for name in names if name in values]
+    return {f"{many}ValueExtendedProperties": found} if found else {}
 
 
 def id_of(item: Item, prefer: Preferences) -> str:

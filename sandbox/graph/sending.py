@@ -79,7 +79,7 @@ def _created(call: Call, item: Item) -> Answer:
 def _reply(call: Call, *, to_all: bool) -> Item:
     """To whom the original wants its replies."""
     original = call.item()
-    people = original.props.get("replyTo") or [original.props["from"]]
+    people = original.props.get("replyTo") or [one for one in (original.props.get("from"),) if one]
     others: list[dict[str, Any]] = []
     if to_all:
         own = {call.box.address.lower(), *(address_of(one).lower() for one in people)}
@@ -120,6 +120,6 @@ def _thread(call: Call, item: Item, original: Item) -> None:
 def _quoted(original: Item, comment: str) -> dict[str, str]:
     content = original.props["body"]["content"]
     old = content if original.props["body"]["contentType"] == "html" else f"<pre>{html.escape(content)}</pre>"
-    who, what = html.escape(address_of(original.props["from"])), html.escape(original.props.get("subject") or "")
+    who, what = html.escape(address_of(original.props.get("from"))), html.escape(original.props.get("subject") or "")
     head = f"<hr><p><b>From:</b> {who}<br><b>Subject:</b> {what}</p>"
     return {"contentType": "html", "content": f"<html><body><p>{html.escape(comment)}</p>{head}{old}</body></html>"}

@@ -60,7 +60,7 @@ class Uploads:
 
     def take(self, method: str, token: str, content_range: str, data: bytes) -> Answer:
         upload = self._open.get(token)
-        if upload is None:
+        if upload is None or upload.item.folder.items.get(upload.item.number) is not upload.item:
             raise GraphError(404, "ErrorItemNotFound", "The upload session was not found, or it has ended.")
         if method == "DELETE":
             del self._open[token]
@@ -84,7 +84,7 @@ def _check_range(upload: Upload, content_range: str, data: bytes) -> None:
     if found is None:
         raise bad_request("The Content-Range header is missing or malformed.", "ErrorInvalidParameter")
     start, end, size = map(int, found.groups())
-    if size != upload.size or end - start + 1 != len(data):
+    if size != upload.size or end >= size or end - start + 1 != len(data):
         raise bad_request("The Content-Range header does not fit the session or the content.", "ErrorInvalidParameter")
     if start != len(upload.data):
         raise bad_request(f"The range must start at {len(upload.data)}.", "ErrorInvalidParameter")
