@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
 
 from mailroom.errors import AccountFault, NotSent, ProviderError, Refused, StorageConflict, Throttled, TokenRejected
 from mailroom.events import record
+from mailroom.flight import Flight
 from mailroom.model.account import Account
 from mailroom.model.page import Arrival, Page
 from mailroom.model.places import SYNC_QUEUE
@@ -41,9 +42,14 @@ class Sync:
     keyring: Keyring
     inbox_of: Callable[[Account], Inbox]
     keep: float = 30 * DAY
+    _flight: Flight[None] = field(default_factory=Flight)
 
     async def run(self, account: Account) -> None:
-        """One ticket. What goes wrong with the account or its provider is for the next tick: the timer puts a ticket each time."""
+        """One ticket. Who comes while its mailbox is being synced here joins that: two at once would tell of each mail twice."""
+        await self._flight.join(account.name, lambda: self._run(account))
+
+    async def _run(self, account: Account) -> None:
+        """What goes wrong with the account or its provider is for the next tick: the timer puts a ticket each time."""
         try:
             if not await self._pages(account):
                 await self.store.put_ticket(SYNC_QUEUE, ticket(account))

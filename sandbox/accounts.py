@@ -17,6 +17,9 @@ class Pace:
     sweep: str = "*/5 * * * * *"
     sync: str = "*/3 * * * * *"
     refresh: str = "*/5 * * * * *"
+    claim: float = 20
+    call: float = 5
+    grace: float = 5
 
 
 def accounts_toml(services: Services, pace: Pace) -> str:
@@ -49,7 +52,14 @@ def accounts_toml(services: Services, pace: Pace) -> str:
         },
         "callers.caller": {"client_id": caller, "accounts": ["*"], "operations": ["send", "read", "manage"]},
         "api": {"tenant": directory.tenant, "audience": [API, api]},
-        "timing": {"claim": 20, "call": 5, "grace": 5, "give_up": 3600, "pause": 2, "renew_ahead": pace.renew_ahead},
+        "timing": {
+            "claim": pace.claim,
+            "call": pace.call,
+            "grace": pace.grace,
+            "give_up": 3600,
+            "pause": 2,
+            "renew_ahead": pace.renew_ahead,
+        },
         "schedules": {"sweep": pace.sweep, "sync": pace.sync, "refresh": pace.refresh},
     }
     return 'cloud = "sandbox"\n' + "".join(f"\n[{name}]\n{_lines(values)}" for name, values in tables.items())

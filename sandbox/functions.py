@@ -31,11 +31,18 @@ class FunctionsFailed(Exception):
 @asynccontextmanager
 async def functions(services: Services, folder: Path, pace: Pace, *, lease: float | None = None) -> AsyncIterator[str]:
     """The URL, ending in /api, once the health page answers. What the functions say goes to functions.log in `folder`."""
-    (folder / "accounts.toml").write_text(accounts_toml(services, pace))
+    async with host(services, folder, accounts_toml(services, pace), lease=lease) as (url, _):
+        yield url
+
+
+@asynccontextmanager
+async def host(services: Services, folder: Path, accounts: str, *, lease: float | None = None) -> AsyncIterator[tuple[str, Process]]:
+    """As `functions`, with accounts of one's own and the process that runs them."""
+    (folder / "accounts.toml").write_text(accounts)
     log = folder / "functions.log"
     process = await _start(environment(services, folder / "accounts.toml"), log, lease)
     try:
-        yield await _ready(process, log)
+        yield await _ready(process, log), process
     finally:
         await _stop(process)
 

@@ -91,7 +91,12 @@ class Room:
         self.account = Account(**fields)
         store: Any = self.store
         self.cursors = StoredCursors(store)
-        self.sync = Sync(store, self.cursors, StoredInbox(store), self.keyring, lambda account: self.mailbox)
+        self.sync = self.instance()
+
+    def instance(self) -> Sync:
+        """Another one of the app, on the same storage."""
+        store: Any = self.store
+        return Sync(store, self.cursors, StoredInbox(store), self.keyring, lambda account: self.mailbox)
 
     async def run(self) -> None:
         """One ticket; a kill ends it where it stands."""
@@ -267,15 +272,24 @@ async def test_a_fault_of_the_account_waits_for_the_next_tick() -> None:
 
 
 async def test_of_two_that_race_one_stops() -> None:
-    """Two tickets for one mailbox: both may announce a page, with the same ids, but only one goes on from there."""
+    """Two instances with a ticket each for one mailbox: both may announce a page, with the same ids, but only one goes on from there."""
     room = await synced()
     for number in range(4 * PAGE):
         room.mailbox.deliver(f"m{number}")
-    await asyncio.gather(room.run(), room.run())
+    await asyncio.gather(room.run(), room.instance().run(room.account))
     assert set(room.announced) == {f"m{number}" for number in range(4 * PAGE)}
     assert len(room.announced) <= 5 * PAGE
     ids = {(event["id"], event["data"]["id"]) for event in room.events}
     assert len(ids) == 4 * PAGE
+
+
+async def test_tickets_that_one_instance_has_at_once_are_one_sync() -> None:
+    """After a pause several tickets for one mailbox may show together: one instance tells of each mail once."""
+    room = await synced()
+    for number in range(4 * PAGE):
+        room.mailbox.deliver(f"m{number}")
+    await asyncio.gather(room.run(), room.run(), room.run())
+    assert sorted(room.announced) == sorted(f"m{number}" for number in range(4 * PAGE))
 
 
 async def test_a_long_run_continues_with_a_new_ticket() -> None:
