@@ -166,12 +166,12 @@ def _bad(what: str) -> BadInput:
     where = match.group(1) if (match := _WHERE.search(what)) else ""
     said = _WHERE.sub("", what)
     if unknown := _UNKNOWN.fullmatch(said):
-        field = f"{where}.{unknown.group(1)}".lstrip(".")
+        field = f"{where}.{unknown.group(1)}" if where else unknown.group(1)
         return BadInput(
             "field_unknown", f"There is no field {_shown(field)}.", f"Known are {', '.join(_Body.__struct_fields__)}.", field=field
         )
     if missing := _MISSING.fullmatch(said):
-        field = f"{where}.{missing.group(1)}".lstrip(".")
+        field = f"{where}.{missing.group(1)}" if where else missing.group(1)
         return BadInput("field_missing", f"{field} is missing.", "Add it.", field=field)
     if said == "Invalid base64 encoded string":
         return BadInput("base64_invalid", f"{where} is not base64.", "Encode the file's bytes in base64 (RFC 4648, 4).", field=where)
