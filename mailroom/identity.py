@@ -68,10 +68,10 @@ class Identity:
         self._kept: dict[str, _Kept] = {}
         self._flight = Flight[Token]()
 
-    async def token(self, resource: str) -> Token:
+    async def token(self, resource: str, *, fresh: bool = False) -> Token:
         """For a resource such as https://storage.azure.com. All who need one at the same time wait for one call. Raises IdentityDown."""
         kept = self._kept.get(resource)
-        if kept is not None and kept.renew_at > self._now():
+        if kept is not None and kept.renew_at > self._now() and not fresh:
             return kept.token
         return await self._flight.join(resource, lambda: self._renew(resource))
 

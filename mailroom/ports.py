@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mailroom.errors import ProviderError
 from mailroom.model.account import Account
-from mailroom.model.certificate import Certificate
+from mailroom.model.certificate import Certificate, CertificateVersion, PublicCertificate
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.page import Page
 from mailroom.model.row import Change, Row, Ticket
@@ -16,6 +16,9 @@ from mailroom.model.token import Token
 
 if TYPE_CHECKING:
     import httpx
+
+
+Signing = Literal["PS256", "RS256"]
 
 
 class Credential(Protocol):
@@ -69,20 +72,38 @@ class Vault(Protocol):
         """(kind, name, end) of every secret and certificate that has an end; kind is `secret` or `certificate`."""
         ...
 
+    async def public_certificate(self, name: str, version: str = "") -> PublicCertificate:
+        """That version or the newest, fit to sign with now. Raises what `Certificates.certificate` raises."""
+        ...
+
+    async def certificate_versions(self, name: str) -> list[CertificateVersion]:
+        """Every version there is, the newest first."""
+        ...
+
+    async def sign(self, name: str, version: str, algorithm: Signing, digest: bytes) -> bytes:
+        """The signature of a SHA-256 digest by the key of that version, which stays in the vault. Raises VaultRefused, VaultDown."""
+        ...
+
 
 class Certificates(Protocol):
     """Key Vault certificates with their private keys: seldom asked for, never remembered."""
 
-    async def certificate(self, name: str) -> Certificate:
-        """The newest version, valid now. Raises VaultRefused (`vault_certificate_missing`, `certificate_expired`, ...), VaultDown."""
+    async def certificate(self, name: str, version: str = "") -> Certificate:
+        """That version or the newest, fit to sign with now.
+
+        Raises VaultRefused (`vault_certificate_missing`, `certificate_expired`, ...), VaultDown.
+        """
         ...
 
 
 class Identity(Protocol):
     """Who we are to Azure: the app's managed identity."""
 
-    async def token(self, resource: str) -> Token:
-        """For a resource such as https://storage.azure.com. Raises IdentityDown."""
+    async def token(self, resource: str, *, fresh: bool = False) -> Token:
+        """For a resource such as https://storage.azure.com. Raises IdentityDown.
+
+        `fresh` asks the platform, which has a memory of its own: the answer may be the same token again.
+        """
         ...
 
 

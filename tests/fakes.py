@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailroom.errors import AccountFault, MailroomError, StorageConflict, StorageDown, TooLarge, VaultRefused
+from mailroom.model.certificate import CertificateVersion, PublicCertificate
 from mailroom.model.row import Change, Row, Ticket, Value
+from mailroom.ports import Signing
+from mailroom.storage import fitness
 from mailroom.storage.entities import check_key
 from mailroom.storage.queues import check_size
 
@@ -187,9 +196,10 @@ def _check_sizes(values: dict[str, Value]) -> None:
 
 @dataclass
 class FakeVault:
-    """A vault's secrets as a dict. `reads` counts what the vault was asked; `fault` is raised instead of any answer."""
+    """A vault in memory. `reads` counts which secrets it was asked for; `fault` is raised instead of any answer."""
 
     secrets: dict[str, str] = field(default_factory=dict)
+    certificates: dict[str, list[tuple[x509.Certificate, rsa.RSAPrivateKey]]] = field(default_factory=dict)  # the newest last
     alive: list[tuple[str, str, datetime]] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
     fault: AccountFault | None = None
@@ -209,10 +219,40 @@ class FakeVault:
         await self._begin()
         return self.alive
 
+    async def public_certificate(self, name: str, version: str = "") -> PublicCertificate:
+        found, _ = await self._certificate(name, version)
+        der = found.public_bytes(Encoding.DER)
+        times = found.not_valid_before_utc, found.not_valid_after_utc
+        fitness.check_times(name, *times, datetime.now(UTC))
+        return PublicCertificate(name, _version(found), der, hashlib.sha1(der).hexdigest(), hashlib.sha256(der).hexdigest(), *times)
+
+    async def certificate_versions(self, name: str) -> list[CertificateVersion]:
+        await self._certificate(name, "")
+        return [
+            CertificateVersion(_version(one), one.not_valid_before_utc, one.not_valid_before_utc, one.not_valid_after_utc)
+            for one, _ in reversed(self.certificates[name])
+        ]
+
+    async def sign(self, name: str, version: str, algorithm: Signing, digest: bytes) -> bytes:
+        _, key = await self._certificate(name, version)
+        pss = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256().digest_size)
+        return key.sign(digest, pss if algorithm == "PS256" else padding.PKCS1v15(), Prehashed(hashes.SHA256()))
+
+    async def _certificate(self, name: str, version: str) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
+        await self._begin()
+        for found in reversed(self.certificates.get(name, [])):
+            if version in ("", _version(found[0])):
+                return found
+        raise VaultRefused("vault_certificate_missing", f"There is no certificate {name!r} in the vault.")
+
     async def _begin(self) -> None:
         await asyncio.sleep(0)
         if self.fault:
             raise self.fault
+
+
+def _version(certificate: x509.Certificate) -> str:
+    return f"{certificate.serial_number:032x}"[:32]
 
 
 class FakeParts:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mailroom.errors import AccountFault, IdentityDown, VaultDown, VaultRefused
 from mailroom.http import retry_after
 from mailroom.model.certificate import Certificate
+from mailroom.storage import fitness
 from mailroom.storage.vault_answers import refusal
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 ROLE = "Key Vault Certificate User"
 PEM_TYPE = "application/x-pem-file"
 PFX_TYPE = "application/x-pkcs12"
-LEAST_BITS = 2048
 # Seconds and times of the SDK's own: an answer of 429 is not slept through here, the lane pauses instead.
 PATIENCE = {"connection_timeout": 5, "read_timeout": 10, "retry_total": 2, "retry_status": 0, "retry_backoff_max": 4}
 
@@ -50,17 +50,17 @@ class VaultCertificates:
         self._now = now
         self._new_credential = credential or self._platform_credential
 
-    async def certificate(self, name: str) -> Certificate:
-        secret = await asyncio.to_thread(self._read, name)
+    async def certificate(self, name: str, version: str = "") -> Certificate:
+        secret = await asyncio.to_thread(self._read, name, version)
         return await asyncio.to_thread(opened, name, secret, datetime.fromtimestamp(self._now(), UTC))
 
-    def _read(self, name: str) -> KeyVaultSecret:
+    def _read(self, name: str, version: str) -> KeyVaultSecret:
         from azure.core.exceptions import AzureError
         from azure.keyvault.secrets import SecretClient
 
         try:
             with self._new_credential() as credential, SecretClient(self._url, credential, **PATIENCE) as client:
-                return client.get_secret(name)
+                return client.get_secret(name, version or None)
         except AzureError as error:
             raise _meaning(name, error) from error
         except ValueError as error:  # the challenge named another resource than this vault's
@@ -130,16 +130,8 @@ def _from_pem(text: str) -> tuple[PrivateKeyTypes | None, x509.Certificate | Non
 def _check(name: str, key: PrivateKeyTypes, certificate: x509.Certificate, now: datetime) -> None:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-    renew = "Make a new version in the vault, and upload its public part to the app registration."
-    if not isinstance(key, RSAPrivateKey) or key.key_size < LEAST_BITS:
-        detail = f"The certificate {name!r} has no RSA key of {LEAST_BITS} bits or more."
-        raise VaultRefused("certificate_key_unfit", detail, renew)
-    if certificate.not_valid_after_utc <= now:
-        detail = f"The certificate {name!r} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC."
-        raise VaultRefused("certificate_expired", detail, renew)
-    if certificate.not_valid_before_utc > now:
-        detail = f"The certificate {name!r} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC."
-        raise VaultRefused("certificate_not_yet_valid", detail, "Wait until then, or check this machine's clock.")
+    fitness.check_key(name, isinstance(key, RSAPrivateKey) and key.key_size >= fitness.LEAST_BITS)
+    fitness.check_times(name, certificate.not_valid_before_utc, certificate.not_valid_after_utc, now)
 
 
 def _meaning(name: str, error: AzureError) -> AccountFault:

@@ -5,14 +5,19 @@ learn.microsoft.com/rest/api/keyvault
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
 import httpx
 import msgspec
 
 from mailroom.errors import AccountFault, VaultDown, VaultRefused
+from mailroom.model.certificate import CertificateVersion, PublicCertificate
+from mailroom.storage.fitness import LEAST_BITS
 
-Kind = Literal["secret", "certificate"]
+Kind = Literal["secret", "certificate", "key"]
 
 AGAIN = frozenset({429, 500, 502, 503, 504})
 
@@ -20,7 +25,11 @@ T = TypeVar("T")
 
 
 class Attributes(msgspec.Struct, frozen=True):
+    """Times in seconds since the epoch; a certificate has them all."""
+
     enabled: bool = True
+    created: int = 0
+    nbf: int = 0
     exp: int | None = None
 
 
@@ -38,6 +47,44 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Secret(msgspec.Struct, frozen=True):
+    value: str
+
+
+class _KeyProperties(msgspec.Struct, frozen=True):
+    kty: str = "RSA"
+    key_size: int = LEAST_BITS
+
+
+class _Policy(msgspec.Struct, frozen=True):
+    key_props: _KeyProperties = _KeyProperties()
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """A certificate: `cer` is its DER, in base64. The policy, of the newest version only, says what its key is."""
+
+    id: str
+    cer: bytes
+    attributes: Attributes
+    policy: _Policy | None = None
+
+    @property
+    def is_fit(self) -> bool:
+        key = (self.policy or _Policy()).key_props
+        return key.kty in ("RSA", "RSA-HSM") and key.key_size >= LEAST_BITS
+
+    def certificate(self, name: str) -> PublicCertificate:
+        return PublicCertificate(
+            name,
+            _last(self.id),
+            self.cer,
+            hashlib.sha1(self.cer, usedforsecurity=False).hexdigest(),
+            hashlib.sha256(self.cer).hexdigest(),
+            _time(self.attributes.nbf),
+            _time(self.attributes.exp),
+        )
+
+
+class _Signature(msgspec.Struct, frozen=True):
     value: str
 
 
@@ -79,7 +126,19 @@ def decode(response: httpx.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(response.content, type=kind)
     except msgspec.DecodeError as error:
-        raise VaultDown("vault_unreadable", "The vault's answer is not what Key Vault answers.", "Check MAILROOM_VAULT_URL.") from error
+        raise _unreadable() from error
+
+
+def signature_in(response: httpx.Response) -> bytes:
+    value = decode(response, _Signature).value
+    try:
+        return base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
+    except ValueError as error:
+        raise _unreadable() from error
+
+
+def _unreadable() -> VaultDown:
+    return VaultDown("vault_unreadable", "The vault's answer is not what Key Vault answers.", "Check MAILROOM_VAULT_URL.")
 
 
 def inner_code(response: httpx.Response) -> str:
@@ -90,6 +149,20 @@ def inner_code(response: httpx.Response) -> str:
     return error.innererror.code if error.innererror else error.code
 
 
+def version_in(item: Item) -> CertificateVersion:
+    times = item.attributes
+    return CertificateVersion(_last(item.id), _time(times.created), _time(times.nbf), _time(times.exp), times.enabled)
+
+
 def name_of(item: Item) -> str:
     """An id is https://VAULT/secrets/NAME."""
     return item.id.rstrip("/").split("/")[4]
+
+
+def _last(address: str) -> str:
+    """An id with a version is https://VAULT/certificates/NAME/VERSION."""
+    return address.rstrip("/").split("/")[-1]
+
+
+def _time(seconds: int | None) -> datetime:
+    return datetime.fromtimestamp(seconds or 0, UTC)

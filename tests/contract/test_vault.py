@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,13 +15,13 @@ import pytest
 import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
 from cryptography.x509.oid import NameOID
 
 from mailroom.errors import IdentityDown, VaultDown, VaultRefused
 from mailroom.identity import Identity
-from mailroom.ports import Vault
+from mailroom.ports import Signing, Vault
 from mailroom.storage.certificates import PEM_TYPE, PFX_TYPE, VaultCertificates
 from mailroom.storage.vault import RestVault
 from sandbox import identity, vault
@@ -172,6 +173,7 @@ POLICY: dict[str, Any] = {
     "key_props": {"exportable": True, "key_size": 2048, "kty": "RSA"},
     "x509_props": {"subject": "CN=mailroom", "validity_months": 6},
 }
+KEY_PROPS: dict[str, Any] = {"exportable": True, "kty": "RSA", "key_size": 2048}
 
 
 @pytest.mark.parametrize("content_type", [PFX_TYPE, PEM_TYPE])
@@ -187,6 +189,132 @@ async def test_a_certificate_comes_with_its_key(place: Place, content_type: str)
     assert (found.not_before, found.not_after) == (made.certificate.not_valid_before_utc, made.certificate.not_valid_after_utc)
     assert found.version == made.version
     assert "PRIVATE" not in repr(found)
+
+
+def signing_vault(place: Place, kind: str, name: str) -> tuple[Vault, x509.Certificate]:
+    """A vault with one certificate under that name, its key not exportable where that can be said."""
+    if kind == "rest":
+        made = place.contents.create_certificate(name, {**POLICY, "key_props": {"exportable": False, "key_size": 2048, "kty": "RSA"}})
+        return place.vault(), made.certificate
+    fake = FakeVault(certificates={name: [(self_signed(RSA), RSA)]})
+    return fake, fake.certificates[name][0][0]
+
+
+@pytest.fixture
+def crypto_user(place: Place) -> Iterator[None]:
+    """The role that signing takes, which the app's identity has only where an owner gave it."""
+    roles = place.office.directory.app("mailroom-identity").azure_roles
+    roles.add("Key Vault Crypto User")
+    yield
+    roles.discard("Key Vault Crypto User")
+
+
+@pytest.mark.parametrize("kind", ["rest", "fake"])
+async def test_the_public_part_of_a_certificate(place: Place, kind: str) -> None:
+    """Its DER, both thumbprints, times and version, newest or by version; an older one stands behind it in the list."""
+    safe, made = signing_vault(place, kind, f"public-{kind}")
+    found = await safe.public_certificate(f"public-{kind}")
+    assert found.der == made.public_bytes(Encoding.DER)
+    assert found.thumbprint_sha1 == made.fingerprint(hashes.SHA1()).hex()
+    assert found.thumbprint_sha256 == made.fingerprint(hashes.SHA256()).hex()
+    assert (found.not_before, found.not_after) == (made.not_valid_before_utc, made.not_valid_after_utc)
+    assert await safe.public_certificate(f"public-{kind}", found.version) == found
+    [version] = await safe.certificate_versions(f"public-{kind}")
+    assert (version.version, version.not_after, version.usable(datetime.now(UTC))) == (found.version, found.not_after, True)
+    assert not version.usable(found.not_after)
+    for missing in (("nowhere", ""), (f"public-{kind}", "0" * 32)):
+        with pytest.raises(VaultRefused) as refused:
+            await safe.public_certificate(*missing)
+        assert refused.value.code == "vault_certificate_missing"
+
+
+@pytest.mark.usefixtures("crypto_user")
+@pytest.mark.parametrize("algorithm", ["PS256", "RS256"])
+@pytest.mark.parametrize("kind", ["rest", "fake"])
+async def test_the_vault_signs(place: Place, kind: str, algorithm: Signing) -> None:
+    """A digest goes in and a signature comes out that the public part verifies, though the key can leave in no way."""
+    safe, made = signing_vault(place, kind, f"signs-{kind}-{algorithm}")
+    version = (await safe.public_certificate(f"signs-{kind}-{algorithm}")).version
+    signature = await safe.sign(f"signs-{kind}-{algorithm}", version, algorithm, hashlib.sha256(b"to be signed").digest())
+    key = made.public_key()
+    assert isinstance(key, rsa.RSAPublicKey)
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256().digest_size)
+    key.verify(signature, b"to be signed", pss if algorithm == "PS256" else padding.PKCS1v15(), hashes.SHA256())
+
+
+async def test_versions_are_listed_page_by_page(place: Place) -> None:
+    """All of them, the newest first, with what is disabled marked as such."""
+    kept = [
+        place.contents.add_certificate("many", RSA, self_signed(RSA), {"secret_props": {"contentType": PFX_TYPE}, "key_props": KEY_PROPS})
+        for _ in range(30)
+    ]
+    for created, one in enumerate(kept):
+        one.created = 1_700_000_000 + created
+    kept[3].enabled = False
+    found = await place.vault().certificate_versions("many")
+    assert [one.version for one in found] == [one.version for one in reversed(kept)]
+    assert [one.version for one in found if not one.enabled] == [kept[3].version]
+
+
+async def test_who_may_not_sign_is_told_the_role(place: Place) -> None:
+    """Reading the certificate is one role, using its key another."""
+    safe, _ = signing_vault(place, "rest", "no-role")
+    found = await safe.public_certificate("no-role")
+    with pytest.raises(VaultRefused, match="Key Vault Crypto User") as refused:
+        await safe.sign("no-role", found.version, "PS256", bytes(32))
+    assert refused.value.code == "vault_forbidden"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "policy", "code"),
+    [
+        ({"end": timedelta(days=-1)}, {}, "certificate_expired"),
+        ({"start": timedelta(days=1)}, {}, "certificate_not_yet_valid"),
+        ({}, {"kty": "EC"}, "certificate_key_unfit"),
+        ({}, {"key_size": 1024}, "certificate_key_unfit"),
+    ],
+)
+async def test_unfit_public_certificates_are_refused(
+    place: Place, certificate: dict[str, timedelta], policy: dict[str, Any], code: str
+) -> None:
+    """Before anything is signed, with the codes that certificates with their keys have."""
+    policy = {"secret_props": {"contentType": PFX_TYPE}, "key_props": KEY_PROPS | policy}
+    place.contents.add_certificate("unfit-public", RSA, self_signed(RSA, **certificate), policy)
+    with pytest.raises(VaultRefused, match="unfit-public") as refused:
+        await place.vault().public_certificate("unfit-public")
+    assert refused.value.code == code
+    assert refused.value.next_step
+
+
+async def test_a_disabled_public_certificate_is_refused(place: Place) -> None:
+    """It is no key to sign with, whatever its times are."""
+    place.contents.create_certificate("off-public", POLICY, enabled=False)
+    with pytest.raises(VaultRefused, match="off-public") as refused:
+        await place.vault().public_certificate("off-public")
+    assert refused.value.code == "vault_certificate_disabled"
+
+
+async def test_a_signature_that_is_none(place: Place) -> None:
+    """What a proxy answers in the vault's place is no signature."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/msi":
+            return httpx.Response(200, json={"access_token": "t", "expires_on": str(int(time.time()) + 3600)})
+        return httpx.Response(200, json={"kid": "k", "value": "not base64!"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        who = Identity(client, {"IDENTITY_ENDPOINT": "http://platform/msi", "IDENTITY_HEADER": "h"})
+        with pytest.raises(VaultDown) as refused:
+            await RestVault("https://name.vault.azure.net", client, who, resource=VAULT).sign("n", "v", "PS256", bytes(32))
+    assert refused.value.code == "vault_unreadable"
+
+
+async def test_a_certificate_by_version(place: Place) -> None:
+    """Its key too can be had of an older version, for as long as two of them overlap."""
+    old, new = (place.contents.create_certificate("overlap", POLICY) for _ in range(2))
+    for version, made in ((old.version, old), ("", new), (new.version, new)):
+        found = await place.certificates().certificate("overlap", version)
+        assert (found.version, found.certificate_pem) == (made.version, made.certificate.public_bytes(Encoding.PEM))
 
 
 def self_signed(key: Any, *, start: timedelta = timedelta(days=-10), end: timedelta = timedelta(days=10)) -> x509.Certificate:
