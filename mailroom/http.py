@@ -9,8 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
+from urllib.request import getproxies
 
 import httpx
+
+from mailroom.connections import Connections
 
 
 @cache
@@ -20,8 +23,12 @@ def tls() -> ssl.SSLContext:
 
 
 def new_client(timeout: float = 30.0) -> httpx.AsyncClient:
-    """No redirects are followed: no API that we call redirects, and a token must not travel to another host."""
-    return httpx.AsyncClient(verify=tls(), timeout=httpx.Timeout(timeout, connect=10.0), follow_redirects=False)
+    """No redirects are followed: no API that we call redirects, and a token must not travel to another host.
+
+    Behind a proxy (HTTPS_PROXY and its like) httpx's own connections go through it.
+    """
+    own = None if getproxies() else Connections(tls())
+    return httpx.AsyncClient(transport=own, verify=tls(), timeout=httpx.Timeout(timeout, connect=10.0), follow_redirects=False)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
