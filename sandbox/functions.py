@@ -15,9 +15,12 @@ from pathlib import Path
 import httpx
 
 from sandbox.accounts import Pace, accounts_toml
+from sandbox.host.queues import Queue
+from sandbox.host.storage import Storage
 from sandbox.services import Services
 
 ROOT = Path(__file__).resolve().parents[1]
+QUEUES = ("mail-outbox", "mail-outbox-poison", "mail-sync", "mail-sync-poison", "mail-received")  # as infra/ makes them
 OURS = ("MAILROOM_", "AzureWebJobsStorage", "IDENTITY_", "AZURE_", "MSI_")
 LOCAL = "localhost,127.0.0.1"
 START_SECONDS = 60.0
@@ -39,12 +42,20 @@ async def functions(services: Services, folder: Path, pace: Pace, *, lease: floa
 async def host(services: Services, folder: Path, accounts: str, *, lease: float | None = None) -> AsyncIterator[tuple[str, Process]]:
     """As `functions`, with accounts of one's own and the process that runs them."""
     (folder / "accounts.toml").write_text(accounts)
+    await _make_queues(services.storage)
     log = folder / "functions.log"
     process = await _start(environment(services, folder / "accounts.toml"), log, lease)
     try:
         yield await _ready(process, log), process
     finally:
         await _stop(process)
+
+
+async def _make_queues(connection: str) -> None:
+    """So that others can use them before we do."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        for name in QUEUES:
+            await Queue(Storage(connection, http), name).create()
 
 
 def environment(services: Services, accounts: Path) -> dict[str, str]:

@@ -11,7 +11,10 @@ from mailroom.model.places import OUTBOX_CONTAINER, OUTBOX_POISON, OUTBOX_QUEUE
 from mailroom.model.row import Ticket
 from mailroom.model.slice import Ref
 from mailroom.ports import Store
+from mailroom.storage.entities import check_key
+from mailroom.storage.queues import BODY_LIMIT
 
+SHOWN = 6000  # characters of what is too long for a message once its reason stands beside it: each may take six bytes
 _DELAY_LIMIT = 6 * 86400.0  # a queue hides nothing for longer than 7 days
 
 
@@ -40,21 +43,28 @@ class StoredOutbox:
 
     async def poison(self, body: bytes, reason: str) -> None:
         """What nobody can read, with the reason, for a person to look at."""
-        await self._store.put_ticket(OUTBOX_POISON, msgspec.json.encode({"reason": reason, "original": body.decode("utf-8", "replace")}))
+        told = {"reason": reason[:1000], "original": body.decode("utf-8", "replace")}
+        message = msgspec.json.encode(told)
+        if len(message) > BODY_LIMIT:
+            message = msgspec.json.encode(told | {"original": told["original"][:SHOWN]})
+        await self._store.put_ticket(OUTBOX_POISON, message)
 
     async def poisoned(self) -> list[Ticket]:
-        return await self._store.receive(OUTBOX_POISON, hide=60.0)
+        """Hidden for no longer than it takes: a person who looks into the queue shall find there what nobody can read."""
+        return await self._store.receive(OUTBOX_POISON, hide=1.0)
 
     async def drop_poisoned(self, ticket: Ticket) -> None:
         await self._store.delete_ticket(OUTBOX_POISON, ticket)
 
 
 def read_ticket(body: bytes) -> Ref | None:
-    """The slice that a queue message points to; None when it is no ticket."""
+    """The slice that a queue message points to; None when it is no ticket, or names what no slice can be called."""
     try:
-        return msgspec.json.decode(body, type=_TicketBody).ticket
-    except msgspec.DecodeError:  # a ValidationError is one too
+        ref = msgspec.json.decode(body, type=_TicketBody).ticket
+        check_key(ref.account + ref.unit)
+    except ValueError:  # msgspec's errors are ValueErrors, and so is that of bytes that are no UTF-8
         return None
+    return ref
 
 
 def slice_of(name: str) -> Ref | None:
