@@ -20,6 +20,7 @@ from mailroom.storage.keys import Entry, StoredKeys
 from send_mail.deliver import Claim, Deliver
 
 KEY_LIFETIME = 48 * 3600.0
+RESUMABLE = 12 * 3600.0  # a batch cut off before its commit is begun anew after that: the sweep forgets it after a day
 AT_ONCE = 8
 SLICES_A_WRITE = 40  # with their markers 80 of the 100 changes that a table transaction takes
 
@@ -105,12 +106,15 @@ class Accept:
         """Accepts all lines at once: nothing counts before the commit. The same key and request goes on with the same batch."""
         unit, now = f"b{self.deliver.new_nonce()}", self.deliver.store.now()
         if key:
-            entry = await self.keys.first(Entry("key", caller, key, request, "", unit, now), lifetime=KEY_LIFETIME)
+            ours = Entry("key", caller, key, request, "", unit, now)
+            entry = await self.keys.first(ours, lifetime=KEY_LIFETIME)
             _same(entry, request, "idempotency_key_reused", f"Idempotency-Key {key!r} was used for another request.", "Use a new key.")
-            unit, now = entry.unit, entry.created
-            found = await self.deliver.ledger.batch(unit)
+            found = await self.deliver.ledger.batch(entry.unit)
             if found is not None:
                 return found
+            if entry.created + RESUMABLE <= now:
+                entry = await self.keys.first(ours, lifetime=RESUMABLE)
+            unit, now = entry.unit, entry.created
         slices = _sliced(unit, caller, now, lines)
         batch = Batch(unit, caller, now, {account: len(parts) for account, parts in slices.items()}, len(refused))
         await self._put_bodies(slices)

@@ -233,6 +233,35 @@ async def test_a_batch_that_was_never_committed_gets_no_ticket_and_is_forgotten_
     assert tickets(room) == []
 
 
+@pytest.mark.parametrize("cut", range(3, 12))
+async def test_a_request_repeated_after_a_day_is_not_swept_from_under_the_callers_hands(room: Room, cut: int) -> None:
+    """A batch that was cut off is begun anew when it is old enough to be forgotten: the sweep takes nothing that comes to count."""
+    room.store.dies_in = cut
+    assert await room.alive(lambda: batch(room, 100, key="k")) is None
+    room.store.dies_in = None
+    room.pass_time(ABANDONED + 1.0)
+    accepting = asyncio.ensure_future(batch(room, 100, key="k"))
+    while not accepting.done():
+        await room.sweep.run()
+    made = accepting.result()
+    await room.sweep.run()
+    assert (await room.status.batch(made.id, "crm"))["counts"]["pending"] == 100
+    assert await batch(room, 100, key="k") == made
+
+
+async def test_a_request_repeated_soon_goes_on_where_it_was_cut_off(room: Room) -> None:
+    """Within hours the same key and request makes the same batch, whose slices are there once."""
+    room.store.dies_in = 10
+    assert await room.alive(lambda: batch(room, 100, key="k")) is None
+    room.store.dies_in = None
+    begun = {one.ref.unit for one in await room.ledger.owed("billing", top=99)}
+    assert begun
+    room.pass_time(6 * 3600.0)
+    made = await batch(room, 100, key="k")
+    assert {made.id} == begun == {one.ref.unit for one in await room.ledger.owed("billing", top=99)}
+    assert (await room.status.batch(made.id, "crm"))["counts"]["pending"] == 100
+
+
 async def test_a_committed_batch_is_not_forgotten(room: Room) -> None:
     """Age alone is no reason: what was accepted and is a day old still gets its ticket."""
     made = await batch(room, 1)
