@@ -30,6 +30,7 @@ __all__ = [
     "App",
     "BadToken",
     "Directory",
+    "Federated",
     "Resource",
     "SignIn",
     "WrongAudience",
@@ -43,12 +44,22 @@ TOKEN_EXCHANGE = "api://AzureADTokenExchange"
 API = "api://mailroom"
 
 
+@dataclass(frozen=True, slots=True)
+class Federated:
+    """A federated identity credential: whose token an application may sign in with instead of a secret."""
+
+    issuer: str
+    subject: str
+    audience: str = TOKEN_EXCHANGE
+
+
 @dataclass(slots=True)
 class App:
     """An app registration, or (`identity`) a user-assigned managed identity, with its service principal in the tenant.
 
     `exchange` holds what Exchange's own role assignments grant (RBAC for Applications): no token shows them.
-    `azure_roles` holds role names such as "Key Vault Secrets Officer".
+    `azure_roles` holds role names such as "Key Vault Secrets Officer". `object_id` is the service principal's, `application_id` the app
+    registration's own.
     """
 
     name: str
@@ -61,6 +72,8 @@ class App:
     identity: bool = False
     disabled: bool = False
     object_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    application_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    federated: list[Federated] = field(default_factory=list)
 
     @property
     def secret(self) -> str:
@@ -111,6 +124,7 @@ class Directory:
     tenant: str = field(default_factory=lambda: str(uuid.uuid4()))
     domain: str = "mailroom.example"
     lifetime: int = 3599
+    proof_audience: str = "00000002-0000-0000-c000-000000000000"  # of proofs that a key is owned, when another is added
     now: Callable[[], float] = time.time
     apps: dict[str, App] = field(default_factory=dict)
     mailboxes: set[str] = field(default_factory=set)
@@ -138,6 +152,11 @@ class Directory:
         if not isinstance(certificate.public_key(), rsa.RSAPublicKey):
             raise ValueError("an application signs in with RSA certificates only")
         self.apps[client_id].certificates.append(certificate)
+
+    def trust(self, app: App, identity: App) -> Federated:
+        """From now on this application signs in with that managed identity's token."""
+        app.federated.append(Federated(self.issuer(2), identity.object_id))
+        return app.federated[-1]
 
     def app(self, name: str) -> App:
         return next(app for app in self.apps.values() if app.name == name)

@@ -12,7 +12,13 @@ SEE_CERTIFICATES = (
     "Review the documentation at https://docs.microsoft.com/azure/active-directory/develop/active-directory-certificate-credentials ."
 )
 
+SEE_FEDERATION = (
+    "Check your federated identity credential Subject, Audience and Issuer against the presented assertion. "
+    "https://learn.microsoft.com/entra/workload-id/workload-identity-federation"
+)
+
 REFUSALS: dict[int, tuple[int, str, str]] = {  # number: status, `error`, text
+    50013: (400, "invalid_grant", "Assertion failed signature validation. [Reason - The key was not found.]"),
     50027: (400, "invalid_request", "JWT token is invalid or malformed."),
     50059: (
         400,
@@ -65,6 +71,21 @@ REFUSALS: dict[int, tuple[int, str, str]] = {  # number: status, `error`, text
         f"expiry time of assertion {{end}}. {SEE_CERTIFICATES}",
     ),
     700027: (401, "invalid_client", "{text}"),
+    700211: (
+        401,
+        "invalid_client",
+        f"No matching federated identity record found for presented assertion issuer '{{issuer}}'. {SEE_FEDERATION}",
+    ),
+    700212: (
+        401,
+        "invalid_client",
+        f"No matching federated identity record found for presented assertion audience '{{audience}}'. {SEE_FEDERATION}",
+    ),
+    700213: (
+        401,
+        "invalid_client",
+        f"No matching federated identity record found for presented assertion subject '{{subject}}'. {SEE_FEDERATION}",
+    ),
     900144: (400, "invalid_request", "The request body must contain the following parameter: '{parameter}'."),
     1002012: (
         400,

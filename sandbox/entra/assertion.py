@@ -34,14 +34,14 @@ THUMBPRINTS: dict[str, hashes.HashAlgorithm] = {"x5t#S256": hashes.SHA256(), "x5
 
 def verify(assertion: str, app: App, audiences: Collection[str], now: float) -> None:
     """Raises Refusal."""
-    jwt = _parse(assertion)
+    jwt = parse(assertion)
     if jwt.header.get("typ") not in JWT_TYPES:
         raise Refusal(5002727)
     if str(jwt.header.get("alg")) not in PADDINGS:
         raise Refusal(700027, text="Invalid JWT token. Unsupported asymmetric signing algorithm.")
     if jwt.claims.get("iss") != app.client_id or jwt.claims.get("sub") != app.client_id:
         raise Refusal(700021)
-    _check_signature(jwt, app, now)
+    check_signature(jwt, app, now)
     if str(jwt.claims.get("aud")) not in audiences:
         raise Refusal(700023)
     _check_time(jwt.claims, now)
@@ -55,8 +55,8 @@ class Jwt:
     signature: bytes
 
 
-def _parse(assertion: str) -> Jwt:
-    """By hand, because joserfc takes no header over 512 bytes and a certificate chain (`x5c`) is longer."""
+def parse(assertion: str) -> Jwt:
+    """Raises Refusal. By hand, because joserfc takes no header over 512 bytes and a certificate chain (`x5c`) is longer."""
     signed, _, signature = assertion.rpartition(".")
     header, _, claims = signed.partition(".")
     return Jwt(_object(header), _object(claims), signed.encode(), _decode(signature))
@@ -72,7 +72,7 @@ def _object(part: str) -> dict[str, Any]:
     return value
 
 
-def _check_signature(jwt: Jwt, app: App, now: float) -> None:
+def check_signature(jwt: Jwt, app: App, now: float) -> None:
     thumbprint, certificate = _find(app, jwt.header)
     used = f"Thumbprint of key used by client: '{thumbprint.hex().upper()}', " if thumbprint else ""
     if certificate is None:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from sandbox.directory import App, Directory, Resource
-from sandbox.entra import assertion
+from sandbox.entra import assertion, federated
 from sandbox.entra.aadsts import Refusal
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -68,9 +68,17 @@ def authenticate(request: TokenRequest) -> tuple[App, bool]:
         _check_secret(app, secret, request.directory.now())
         return app, False
     if request.form.get("client_assertion_type") == ASSERTION_TYPE and request.form.get("client_assertion"):
-        assertion.verify(request.form["client_assertion"], app, _audiences(request), request.directory.now())
+        _check_assertion(request, app)
         return app, True
     raise Refusal(7000218)
+
+
+def _check_assertion(request: TokenRequest, app: App) -> None:
+    presented = request.form["client_assertion"]
+    if federated.presented(presented):
+        federated.verify(presented, app, request.directory)
+    else:
+        assertion.verify(presented, app, _audiences(request), request.directory.now())
 
 
 def _basic(header: str) -> tuple[str, str] | None:

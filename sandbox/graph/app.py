@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sandbox.directory import Directory
+from sandbox.directory import Directory, client_of
 from sandbox.faults import LAG, FaultMiddleware, Faults
-from sandbox.graph import access, query
+from sandbox.graph import access, applications, query
 from sandbox.graph.batch import Batches
 from sandbox.graph.call import Answer, Call
 from sandbox.graph.delta import Deltas
@@ -68,6 +68,9 @@ class Graph:
             raise bad_request("Invalid version." if len(where) > 1 else "Empty path.")
         if where[1].lower() == "me":
             raise bad_request("/me request is only valid with delegated authentication flow.")
+        if where[1].lower() == "applications" and [part.lower() for part in where[3:]] == ["addkey"] and request.method == "POST":
+            content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            return applications.add_key(self.directory, client_of(claims), where[2], content_type, await request.body())
         if where[1].lower() != "users" or len(where) < 3:
             raise bad_request(f"Resource not found for the segment '{where[1]}'.")
         route, keys = self.routes.find(request.method, where[3:])
