@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandbox.refusals import BODIES
 
-SERVICES = ("graph", "entra", "vault", "identity")
+SERVICES = ("graph", "entra", "vault", "identity", "google")
 STATUSES = ("202", "400", "401", "403", "404", "429", "500", "502", "503", "504", "507")
 ANSWERS = (*STATUSES, "hang", "cut", "garbage", "html")
 LAG = "sandbox.lag"

@@ -26,6 +26,15 @@ VAULT = {
     "404": ("SecretNotFound", "A secret with (name/id) was not found in this key vault."),
     "429": ("Throttled", "Request was not processed because too many requests were received."),
 }
+GOOGLE = {
+    "400": ("badRequest", "Bad Request"),
+    "401": ("authError", "Invalid Credentials"),
+    "403": ("userRateLimitExceeded", "User Rate Limit Exceeded"),
+    "404": ("notFound", "Requested entity was not found."),
+    "429": ("rateLimitExceeded", "Too many requests for user"),
+    "500": ("backendError", "Backend Error"),
+    "503": ("backendError", "The service is currently unavailable."),
+}
 ENTRA = {
     "400": ("invalid_request", 900144, "The request body must contain the required parameter."),
     "401": ("invalid_client", 7000215, "Invalid client secret provided."),
@@ -58,8 +67,20 @@ def _identity(status: str) -> dict[str, Any]:
     return {"statusCode": int(status), "message": "The managed identity endpoint was told to fail.", "correlationId": str(uuid.uuid4())}
 
 
+def _google(status: str) -> dict[str, Any]:
+    reason, message = GOOGLE.get(status, ("backendError", "Internal error encountered."))
+    domain = "usageLimits" if reason.endswith("LimitExceeded") else "global"
+    return {"error": {"code": int(status), "message": message, "errors": [{"message": message, "domain": domain, "reason": reason}]}}
+
+
 def _now(form: str) -> str:
     return datetime.now(UTC).strftime(form)
 
 
-BODIES: dict[str, Callable[[str], dict[str, Any]]] = {"graph": _graph, "vault": _vault, "entra": _entra, "identity": _identity}
+BODIES: dict[str, Callable[[str], dict[str, Any]]] = {
+    "graph": _graph,
+    "vault": _vault,
+    "entra": _entra,
+    "identity": _identity,
+    "google": _google,
+}
