@@ -107,7 +107,7 @@ def _addresses(name: str, addresses: Sequence[Address]) -> str:
 
 
 def _address(one: Address) -> str:
-    spec = _spec(one.address)
+    spec = addr_spec(one.address)
     if not one.name:
         return spec
     if not one.name.isascii() or not one.name.isprintable() or "=?" in one.name or len(one.name) > _LINE:
@@ -115,7 +115,7 @@ def _address(one: Address) -> str:
     return f"{one.name if _ATOMS.fullmatch(one.name) else _quoted(one.name)} <{spec}>"
 
 
-def _spec(address: str) -> str:
+def addr_spec(address: str) -> str:
     """The domain as DNS has it (RFC 3490); one that DNS can't have stays, and the provider will say so."""
     local, _, domain = address.rpartition("@")
     try:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mailroom.providers._mime_writer import STAMP_HEADER, build
+from mailroom.providers._mime_writer import STAMP_HEADER, addr_spec, build
 
 if TYPE_CHECKING:
     from mailroom.model.received import Envelope, Received
 
-__all__ = ["STAMP_HEADER", "build", "envelope", "parse", "stamped"]
+__all__ = ["STAMP_HEADER", "addr_spec", "build", "envelope", "parse", "stamped"]
 
 _OLD_STAMP = re.compile(rb"^x-mailroom-stamp[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)", re.IGNORECASE | re.MULTILINE)
 _END_OF_HEADERS = re.compile(rb"(?:^|\n)\r?\n")
