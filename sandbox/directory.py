@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.signing import BadToken, SigningKeys, WrongAudience
+from sandbox.users import Delegations, User
 
 __all__ = [
     "API",
@@ -59,7 +60,7 @@ class App:
 
     `exchange` holds what Exchange's own role assignments grant (RBAC for Applications): no token shows them.
     `azure_roles` holds role names such as "Key Vault Secrets Officer". `object_id` is the service principal's, `application_id` the app
-    registration's own.
+    registration's own. `public` allows public client flows; `delegated` holds what an administrator has consented to for all users.
     """
 
     name: str
@@ -71,6 +72,9 @@ class App:
     azure_roles: set[str] = field(default_factory=set)
     identity: bool = False
     disabled: bool = False
+    public: bool = False
+    redirect_uris: set[str] = field(default_factory=set)
+    delegated: dict[str, set[str]] = field(default_factory=dict)  # resource -> permissions
     object_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     application_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     federated: list[Federated] = field(default_factory=list)
@@ -131,6 +135,8 @@ class Directory:
     resources: list[Resource] = field(default_factory=list)
     keys: SigningKeys = field(init=False)
     sign_ins: list[SignIn] = field(default_factory=list)
+    users: dict[str, User] = field(default_factory=dict)
+    delegations: Delegations = field(default_factory=Delegations)
     _revoked: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -145,6 +151,12 @@ class Directory:
     def register(self, app: App) -> App:
         self.apps[app.client_id] = app
         return app
+
+    def add_user(self, user: User) -> User:
+        """With a mailbox of that address."""
+        self.users[user.address.lower()] = user
+        self.mailboxes.add(user.address)
+        return user
 
     def register_certificate(self, client_id: str, der: bytes) -> None:
         """RSA only, as Entra takes no other for an application."""
@@ -190,24 +202,33 @@ class Directory:
         resource = self.resource(audience) or Resource(audience, audience)
         granted = app.app_roles.get(resource.uri, []) if roles is None else roles
         method = "2" if certificate or app.identity else "1"
+        claims: dict[str, Any] = {"oid": app.object_id, "sub": app.object_id}
+        if granted:
+            claims["roles"] = granted
+        return self._sign(client_id, resource, method, self.lifetime if lifetime is None else lifetime, claims)
+
+    def issue_delegated(self, user: User, client_id: str, resource: Resource, permissions: Collection[str], method: str) -> str:
+        """A token of this user; `method` says how the app proved itself: 0 not at all, 1 by a secret, 2 by a certificate."""
+        name = "upn" if resource.version == 1 else "preferred_username"
+        claims = {"oid": user.object_id, "sub": user.object_id, name: user.address, "scp": " ".join(sorted(permissions))}
+        return self._sign(client_id, resource, method, self.lifetime, claims)
+
+    def _sign(self, client_id: str, resource: Resource, method: str, lifetime: float, more: dict[str, Any]) -> str:
         now = int(self.now())
         claims: dict[str, Any] = {
             "aud": resource.audience,
             "iss": self.issuer(resource.version),
             "iat": now,
             "nbf": now,
-            "exp": now + int(self.lifetime if lifetime is None else lifetime),
+            "exp": now + int(lifetime),
             **_client(client_id, method, resource.version),
-            "oid": app.object_id,
-            "sub": app.object_id,
             "tid": self.tenant,
             "uti": base64.urlsafe_b64encode(os.urandom(16)).rstrip(b"=").decode(),
             "ver": f"{resource.version}.0",
+            **more,
         }
-        if granted:
-            claims["roles"] = granted
         token = self.keys.sign(claims)
-        self.sign_ins.append(SignIn(client_id, resource.uri, certificate, self.now(), claims["exp"], _hash(token)))
+        self.sign_ins.append(SignIn(client_id, resource.uri, method == "2", self.now(), claims["exp"], _hash(token)))
         return token
 
     def check(self, token: str, audiences: Collection[str]) -> dict[str, Any]:
@@ -237,7 +258,7 @@ def client_of(claims: dict[str, Any]) -> str:
 
 
 def _client(client_id: str, method: str, version: Literal[1, 2]) -> dict[str, str]:
-    """`method` is 1 for a secret, 2 for a certificate."""
+    """`method` is 0 for a public client, 1 for a secret, 2 for a certificate."""
     return {"azp": client_id, "azpacr": method} if version == 2 else {"appid": client_id, "appidacr": method}
 
 

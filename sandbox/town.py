@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sandbox.directory import API, GRAPH, App, Directory, Resource
+from sandbox.users import User
 
 YEAR = 365 * 86_400.0
 
 
 def town(mailboxes: Iterable[str] = ("anna@mailroom.example", "ben@mailroom.example"), *, lifetime: int = 3599) -> Directory:
-    """Apps `graph`, `caller`, `mailroom-api` and the identity `mailroom-identity`; secrets and ids are new each time."""
+    """Apps `graph`, `caller`, `mailroom-api`, `desktop` (public, for people) and the identity `mailroom-identity`.
+
+    Each mailbox is a person's. Secrets, passwords and ids are new each time.
+    """
     directory = Directory(mailboxes=set(mailboxes), lifetime=lifetime)
+    for address in mailboxes:
+        directory.add_user(User(address))
+    directory.register(App("desktop", public=True, redirect_uris={"http://localhost"}))
     graph = directory.register(
         App("graph", app_roles={GRAPH: ["Mail.Read", "Mail.ReadWrite", "Mail.Send"]}, azure_roles={"Key Vault Administrator"})
     )

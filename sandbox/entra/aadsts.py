@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from sandbox.entra.aadsts_users import USER_REFUSALS
+
 SEE_CERTIFICATES = (
     "Review the documentation at https://docs.microsoft.com/azure/active-directory/develop/active-directory-certificate-credentials ."
 )
@@ -108,6 +110,7 @@ REFUSALS: dict[int, tuple[int, str, str]] = {  # number: status, `error`, text
         "The provided client secret keys for app '{client_id}' are expired. Visit the Azure portal to create new keys for your app: "
         "https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds.",
     ),
+    **USER_REFUSALS,
 }
 
 

@@ -13,11 +13,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from sandbox.directory import Directory
-from sandbox.entra import grants
+from sandbox.entra import authorize, device, grants, pages, password, refresh
 from sandbox.entra.aadsts import Refusal
 from sandbox.faults import FaultMiddleware, Faults
 
 SEVERAL_TENANTS = ("common", "organizations")
+GRANTS = {
+    **grants.GRANTS,
+    "password": password.password,
+    "refresh_token": refresh.refresh_token,
+    "authorization_code": authorize.authorization_code,
+    "urn:ietf:params:oauth:grant-type:device_code": device.device_code,
+}
 
 
 def create(directory: Directory, faults: Faults) -> ASGIApp:
@@ -25,6 +32,10 @@ def create(directory: Directory, faults: Faults) -> ASGIApp:
     entra = Entra(directory)
     routes = [
         Route("/{tenant}/oauth2/v2.0/token", entra.token, methods=["POST"]),
+        Route("/{tenant}/oauth2/v2.0/devicecode", entra.device, methods=["POST"]),
+        Route("/{tenant}/oauth2/v2.0/authorize", entra.authorize, methods=["GET", "POST"]),
+        Route(device.PAGE, entra.device_page, methods=["GET", "POST"]),
+        Route("/common/userrealm/{name}", entra.realm),
         Route("/{tenant}/v2.0/.well-known/openid-configuration", entra.metadata),
         Route("/{tenant}/.well-known/openid-configuration", entra.metadata_v1),
         Route("/{tenant}/discovery/v2.0/keys", entra.keys),
@@ -38,11 +49,27 @@ class Entra:
         self.directory = directory
 
     async def token(self, request: Request) -> Response:
-        tenant = self._tenant(request)
-        fields = dict(parse_qsl((await request.body()).decode(errors="replace")))
-        basic = request.headers.get("authorization", "")
-        answer = grants.token(grants.TokenRequest(self.directory, tenant, fields, basic))
-        return JSONResponse(answer, headers=_headers(request))
+        return JSONResponse(grants.token(await self._asked(request), GRANTS), headers=_headers(request))
+
+    async def device(self, request: Request) -> Response:
+        return JSONResponse(device.begin(await self._asked(request)), headers=_headers(request))
+
+    async def device_page(self, request: Request) -> Response:
+        if request.method == "GET":
+            return device.page(request.query_params)
+        return device.answered(self.directory, await _form(request))
+
+    async def authorize(self, request: Request) -> Response:
+        self._tenant(request)
+        try:
+            if request.method == "GET":
+                return authorize.authorize(self.directory, request.url.path, request.query_params)
+            return authorize.answered(self.directory, request.url.path, await _form(request))
+        except Refusal as refusal:
+            return pages.told("Sign in", refusal.text, refusal.status)
+
+    async def realm(self, request: Request) -> Response:
+        return await password.realm(self.directory, request)
 
     async def metadata(self, request: Request) -> Response:
         tenant = self._tenant(request)
@@ -67,6 +94,10 @@ class Entra:
             body["error"] = "invalid_tenant"  # so discovery calls it, and the token endpoint invalid_request
         return JSONResponse(body, refusal.status, headers=headers)
 
+    async def _asked(self, request: Request) -> grants.TokenRequest:
+        tenant = self._tenant(request)
+        return grants.TokenRequest(self.directory, tenant, await _form(request), request.headers.get("authorization", ""))
+
     def _tenant(self, request: Request) -> str:
         """The tenant's GUID, whichever of its names the path has; or a name that stands for many tenants."""
         name = str(request.path_params["tenant"]).lower()
@@ -80,6 +111,10 @@ class Entra:
         return f"{self.directory.login_url(_or_placeholder(tenant))}/v2.0"
 
 
+async def _form(request: Request) -> dict[str, str]:
+    return dict(parse_qsl((await request.body()).decode(errors="replace")))
+
+
 def _or_placeholder(tenant: str) -> str:
     return "{tenantid}" if tenant in SEVERAL_TENANTS else tenant
 
@@ -90,6 +125,7 @@ def _metadata(issuer: str, oauth: str, keys: str) -> dict[str, Any]:
         "issuer": issuer,
         "token_endpoint": f"{oauth}/token",
         "authorization_endpoint": f"{oauth}/authorize",
+        "device_authorization_endpoint": f"{oauth}/devicecode",
         "jwks_uri": keys,
         "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
         "response_types_supported": ["code"],

@@ -31,7 +31,10 @@ def check(directory: Directory, authorization: str) -> dict[str, Any]:
 
 
 def roles(directory: Directory, claims: Mapping[str, Any], mailbox: str) -> frozenset[str]:
-    """Grants add up: a role in the token covers every mailbox, whatever scope Exchange has."""
+    """Grants add up: a role in the token covers every mailbox, whatever scope Exchange has. A user's token covers their own, no other."""
+    if "scp" in claims:
+        own = str(claims.get("upn", "")).lower() == mailbox.lower()
+        return frozenset(str(claims["scp"]).split()) if own else frozenset()
     app = directory.apps.get(client_of(dict(claims)))
     granted: set[str] = set()
     for scope, names in app.exchange.items() if app else ():
