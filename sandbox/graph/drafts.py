@@ -104,8 +104,10 @@ def attachment(item: Item, one: dict[str, Any]) -> Attachment:
 
 def _enclosed(item: Item, message: dict[str, Any]) -> bytes:
     """The source of a mail that is attached to this one."""
-    props = {**mime.DEFAULTS, "from": item.props["from"], "sentDateTime": item.props["createdDateTime"], **_props(message)}
-    inner = replace(item, props=props, attachments=[], headers=[], extended={}, mime=None, received=False)
+    kept = {name: item.props[name] for name in ("from", "sentDateTime", "lastModifiedDateTime")}
+    inner = replace(
+        item, props={**mime.DEFAULTS, **kept, **_props(message)}, attachments=[], headers=[], extended={}, mime=None, received=False
+    )
     inner.attachments = [attachment(inner, one) for one in message.get("attachments", [])]
     return mime.source(inner)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.errors import HeaderParseError
-from email.header import decode_header, make_header
+from email.header import Header, decode_header, make_header
 from email.message import EmailMessage, Message
 from email.parser import BytesParser
 from email.utils import format_datetime, formataddr, getaddresses, parsedate_to_datetime
@@ -81,10 +81,8 @@ def source(item: Item) -> bytes:
     if item.mime is not None:
         return complete(item.mime, {"Message-ID": item.props.get("internetMessageId") or "", "Date": _rfc(item)})
     message = EmailMessage(policy=email.policy.SMTP)
-    for name, value in _headers(item):
-        message[name] = value
     _write_body(message, item)
-    return message.as_bytes()
+    return "".join(_headers(item)).encode() + message.as_bytes()
 
 
 def complete(raw: bytes, headers: Mapping[str, str]) -> bytes:
@@ -134,22 +132,24 @@ class _Text(HTMLParser):
             self.parts.append(data.replace("\n", " "))
 
 
-def _headers(item: Item) -> list[tuple[str, str]]:
+def _headers(item: Item) -> Iterator[str]:
+    """Lines, without the content's own. Written by hand: a library may refuse what strangers wrote, or fold it wrongly."""
     props = item.props
-    known = [
-        ("From", _line([props["from"]])),
-        ("To", _line(props.get("toRecipients", []))),
-        ("Cc", _line(props.get("ccRecipients", []))),
-        ("Bcc", _line([] if item.received else props.get("bccRecipients", []))),
-        ("Reply-To", _line(props.get("replyTo", []))),
-        ("Subject", " ".join((props.get("subject") or "").split())),
-        ("Date", _rfc(item)),
-        ("Message-ID", props.get("internetMessageId") or ""),
-        ("Importance", {"low": "low", "high": "high"}.get(props.get("importance", ""), "")),
-    ]
-    written = {name.lower() for name, _ in known} | {"mime-version", "sender"}
-    more = ((name, value) for name, value in item.headers if name.lower() not in written and not name.lower().startswith("content-"))
-    return [(name, line) for name, value in (*known, *more) if (line := _line_of(value))]
+    people = {"From": [props.get("from")], **{name: props.get(known, []) for name, known in _FIELDS.items()}}
+    if item.received:
+        del people["Bcc"]
+    written = {name: ",\r\n ".join(map(_mailbox, filter(None, ones))) for name, ones in people.items()}
+    known = {
+        "Subject": props.get("subject") or "",
+        "Date": _rfc(item),
+        "Message-ID": props.get("internetMessageId") or "",
+        "Importance": {"low": "low", "high": "high"}.get(props.get("importance", ""), ""),
+    }
+    names = {name.lower() for name in (*_FIELDS, "From", "Sender", "MIME-Version", *known)}
+    more = ((name, value) for name, value in item.headers if name.lower() not in names and not name.lower().startswith("content-"))
+    written |= {name: _encoded(value) for name, value in known.items()}
+    lines = [*written.items(), *((name, _encoded(value)) for name, value in more)]
+    return (f"{name}: {value}\r\n" for name, value in lines if value)
 
 
 def _write_body(message: EmailMessage, item: Item) -> None:
@@ -182,9 +182,16 @@ def _kind(file: Attachment) -> tuple[str, str]:
     return (main, sub) if usual else ("application", "octet-stream")
 
 
-def _line(people: list[dict[str, Any]]) -> str:
-    pairs = ((one["emailAddress"].get("name") or "", address_of(one)) for one in people if one)
-    return ", ".join(formataddr(("" if name == address else name, address)) for name, address in pairs)
+def _mailbox(one: dict[str, Any]) -> str:
+    name, address = one["emailAddress"].get("name") or "", _line_of(address_of(one))
+    shown = "" if name == address else _line_of(name)
+    return f"{formataddr((shown, ''))[:-2]}<{address}>" if shown else address
+
+
+def _encoded(value: str) -> str:
+    """RFC 2047, folded."""
+    line = _line_of(value)
+    return Header(line, "us-ascii" if line.isascii() else "utf-8").encode(linesep="\r\n")
 
 
 def _rfc(item: Item) -> str:
