@@ -11,7 +11,7 @@ from mailroom.model.account import Account
 from mailroom.model.certificate import Certificate, CertificateVersion, PublicCertificate
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.page import Page
-from mailroom.model.row import Change, Row, Ticket
+from mailroom.model.row import Blob, Change, Row, Ticket
 from mailroom.model.token import Token
 
 if TYPE_CHECKING:
@@ -156,8 +156,23 @@ class Store(Protocol):
 
     async def get_blob(self, container: str, name: str) -> bytes | None: ...
 
+    async def find_blob(self, container: str, name: str) -> Blob | None:
+        """What is known of it without reading it; None when there is none."""
+        ...
+
+    async def read_blob(self, container: str, name: str, start: int, length: int, *, etag: str = "") -> bytes | None:
+        """At most `length` bytes from `start` on, none behind its end; None when it is gone.
+
+        Raises StorageConflict when `etag` is given and the blob has another by now.
+        """
+        ...
+
     async def delete_blob(self, container: str, name: str) -> None:
         """Quiet when it is gone already."""
+        ...
+
+    async def upload_link(self, container: str, name: str, lifetime: float) -> str:
+        """A URL that lets whoever has it write this one blob for so many seconds, and do nothing else."""
         ...
 
     async def old_blobs(self, container: str, before: float, *, top: int = 1000) -> list[str]:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailroom.errors import AccountFault, MailroomError, StorageConflict, StorageDown, TooLarge, VaultRefused
 from mailroom.model.certificate import CertificateVersion, PublicCertificate
-from mailroom.model.row import Change, Row, Ticket, Value
+from mailroom.model.row import Blob, Change, Row, Ticket, Value
 from mailroom.ports import Signing
 from mailroom.storage import fitness
 from mailroom.storage.entities import check_key
@@ -35,6 +35,7 @@ class _Blob:
     body: bytes
     modified: float
     content_type: str
+    etag: str
 
 
 @dataclass
@@ -107,7 +108,7 @@ class FakeStore:
         await self._begin("put_blob")
         taken = not (only_if_absent and (container, name) in self.blobs)
         if taken:
-            self.blobs[container, name] = _Blob(body, self.now(), content_type)
+            self.blobs[container, name] = _Blob(body, self.now(), content_type, f'"{next(self._number)}"')
         self._end("put_blob")
         return taken
 
@@ -116,6 +117,25 @@ class FakeStore:
         blob = self.blobs.get((container, name))
         self._end("get_blob")
         return None if blob is None else blob.body
+
+    async def find_blob(self, container: str, name: str) -> Blob | None:
+        await self._begin("find_blob")
+        blob = self.blobs.get((container, name))
+        self._end("find_blob")
+        return None if blob is None else Blob(len(blob.body), blob.modified, blob.etag)
+
+    async def read_blob(self, container: str, name: str, start: int, length: int, *, etag: str = "") -> bytes | None:
+        await self._begin("read_blob")
+        blob = self.blobs.get((container, name))
+        self._end("read_blob")
+        if blob is not None and etag not in ("", blob.etag):
+            raise StorageConflict("storage_conflict", "It was changed.")
+        return None if blob is None else blob.body[start : start + length]
+
+    async def upload_link(self, container: str, name: str, lifetime: float) -> str:
+        await self._begin("upload_link")
+        self._end("upload_link")
+        return f"https://storage.example/{container}/{name}?se={self.now() + lifetime:.0f}"
 
     async def delete_blob(self, container: str, name: str) -> None:
         await self._begin("delete_blob")

@@ -20,8 +20,8 @@ param principalId string
 @description('Where deployments put the package.')
 var packageContainer = 'app-package'
 
-@description('Accepted mails that wait, and mails that came in: mailroom/model/places.py.')
-var containers = ['mail-outbox', 'mail-inbox']
+@description('Accepted mails that wait, mails that came in, and attachments that callers put there: mailroom/model/places.py.')
+var containers = ['mail-outbox', 'mail-inbox', 'mail-uploads']
 
 @description('Tickets, events, and the poison queues that the host would make only after the first poisoned message.')
 var queues = ['mail-outbox', 'mail-outbox-poison', 'mail-sync', 'mail-sync-poison', 'mail-received']

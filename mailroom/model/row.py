@@ -1,4 +1,4 @@
-"""What lies in storage: table rows, changes to them, queue tickets."""
+"""What lies in storage: table rows, changes to them, queue tickets, and what is known of a blob."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ class Change(msgspec.Struct, frozen=True):
 
     verb: Literal["insert", "merge", "replace", "upsert", "delete"]
     row: Row
+
+
+class Blob(msgspec.Struct, frozen=True):
+    """A blob that was not read. `size` is in bytes, `modified` in seconds since the epoch; `etag` is another after each change."""
+
+    size: int
+    modified: float
+    etag: str
 
 
 class Ticket(msgspec.Struct, frozen=True):

@@ -1,19 +1,25 @@
-"""The Blob service: whole blobs put, got, deleted and found by age (`ports.Store`, its second third)."""
+"""The Blob service: blobs put, got whole or in parts, deleted, found by age, and handed out for others to write (`ports.Store`)."""
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
+from mailroom.errors import StorageConflict
+from mailroom.model.row import Blob
 from mailroom.storage import markup
+from mailroom.storage.links import Links
 from mailroom.storage.wire import Call, Wire, code_of, failure
 
 _NOT_FOUND = frozenset({404})
+_NOT_READ = frozenset({404, 412, 416})
 _CONFLICTS = frozenset({409, 412})
 _THERE = frozenset({"BlobAlreadyExists", "ConditionNotMet"})
 
 
 class Blobs:
     _wire: Wire
+    _links: Links
 
     async def put_blob(
         self, container: str, name: str, body: bytes, *, content_type: str = "application/octet-stream", only_if_absent: bool = False
@@ -41,6 +47,27 @@ class Blobs:
         path = _path(container, name)
         response = await self._wire.call(Call("get blob", "blob", container, "GET", path, expected=_NOT_FOUND, repeats=True))
         return response.content if response.is_success else None
+
+    async def find_blob(self, container: str, name: str) -> Blob | None:
+        call = Call("look at blob", "blob", container, "HEAD", _path(container, name), expected=_NOT_FOUND, repeats=True)
+        response = await self._wire.call(call)
+        if not response.is_success:
+            return None
+        modified = parsedate_to_datetime(response.headers["last-modified"]).timestamp()
+        return Blob(int(response.headers["content-length"]), modified, response.headers["etag"])
+
+    async def read_blob(self, container: str, name: str, start: int, length: int, *, etag: str = "") -> bytes | None:
+        headers = {"x-ms-range": f"bytes={start}-{start + length - 1}", **({"if-match": etag} if etag else {})}
+        call = Call("read blob", "blob", container, "GET", _path(container, name), headers, expected=_NOT_READ, repeats=True)
+        response = await self._wire.call(call)
+        if response.status_code == 412:
+            raise StorageConflict("storage_conflict", f"{call.what} on {container}: it was changed.")
+        if response.status_code == 416:  # no byte of it lies in the range
+            return b""
+        return response.content if response.is_success else None
+
+    async def upload_link(self, container: str, name: str, lifetime: float) -> str:
+        return await self._links.upload(container, name, lifetime)
 
     async def delete_blob(self, container: str, name: str) -> None:
         path = _path(container, name)

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 
+_KEY_PARTS = {
+    "skoid": "SignedOid",
+    "sktid": "SignedTid",
+    "skt": "SignedStart",
+    "ske": "SignedExpiry",
+    "sks": "SignedService",
+    "skv": "SignedVersion",
+    "value": "Value",
+}
+
+
 class Listed(NamedTuple):
     name: str
     modified: datetime
@@ -37,6 +48,17 @@ def listing(answer: bytes) -> tuple[list[Listed], str]:
     root = _parse(answer)
     blobs = [Listed(_text(blob, "Name"), parsedate_to_datetime(_text(blob, "Properties/Last-Modified"))) for blob in root.iter("Blob")]
     return blobs, _text(root, "NextMarker")
+
+
+def wanted_key(start: str, expiry: str) -> bytes:
+    """What a user delegation key is asked for with; times are in ISO 8601."""
+    return f"<KeyInfo><Start>{start}</Start><Expiry>{expiry}</Expiry></KeyInfo>".encode()
+
+
+def delegation_key(answer: bytes) -> dict[str, str]:
+    """By the names that a signed URL has for its parts, and `value`."""
+    root = _parse(answer)
+    return {name: _text(root, element) for name, element in _KEY_PARTS.items()}
 
 
 def _parse(answer: bytes) -> Element:

@@ -16,6 +16,7 @@ from mailroom.identity import Identity
 from mailroom.model.account import Storage
 from mailroom.storage.blobs import Blobs
 from mailroom.storage.clock import StorageClock
+from mailroom.storage.links import Links
 from mailroom.storage.queues import Queues
 from mailroom.storage.signing import Authorize, Bearer, SharedKey
 from mailroom.storage.tables import Tables
@@ -40,6 +41,7 @@ class RestStore(Tables, Blobs, Queues):
         self._clock = StorageClock(monotonic, wall)
         bases = {"blob": where.blob, "queue": where.queue, "table": where.table}
         self._wire = Wire(bases, client, authorize, self._clock, sleep=sleep, monotonic=monotonic)
+        self._links = Links(where, self._wire, self.now)
 
     def now(self) -> float:
         return self._clock.now()

@@ -49,6 +49,7 @@ def string_to_sign(account: str, service: str, method: str, target: str, headers
         return f"{method}\n\n{content_type}\n{headers['x-ms-date']}\n/{account}{path}"  # no call of ours has a `comp`
     ours = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()) if name.startswith("x-ms-"))
     asked = "".join(f"\n{name}:{value}" for name, value in sorted(parse_qsl(query)))
-    # encoding, language, length, MD5, type; then Date, the four conditions and Range, of which we send one
-    standard = f"\n\n{length or ''}\n\n{content_type}\n\n\n\n{headers.get('if-none-match', '')}\n\n\n"
+    # encoding, language, length, MD5, type; then Date, the four conditions, of which we send two, and Range
+    conditions = f"{headers.get('if-match', '')}\n{headers.get('if-none-match', '')}"
+    standard = f"\n\n{length or ''}\n\n{content_type}\n\n\n{conditions}\n\n\n"
     return f"{method}\n{standard}{ours}/{account}{path}{asked}"

@@ -208,6 +208,35 @@ async def test_a_blob_comes_back_as_it_was(store: Store, place: str, name: str) 
     assert await store.get_blob(place, name) == b""
 
 
+async def test_a_blob_is_read_part_by_part(store: Store, place: str) -> None:
+    """Its size and age are known without reading it, each part is just what was asked for, and behind its end there is nothing."""
+    body = bytes(range(256)) * 40
+    assert await store.find_blob(place, "b") is None
+    assert await store.read_blob(place, "b", 0, 10) is None
+    await store.put_blob(place, "b", body)
+    known = await store.find_blob(place, "b")
+    assert known is not None
+    assert known.size == len(body)
+    assert abs(known.modified - store.now()) < 2.5
+    parts = [await store.read_blob(place, "b", at, 3000, etag=known.etag) for at in range(0, len(body), 3000)]
+    assert [len(part or b"") for part in parts] == [3000, 3000, 3000, 1240]
+    assert b"".join(part or b"" for part in parts) == body
+    assert await store.read_blob(place, "b", len(body), 10) == b""
+    await store.put_blob(place, "empty", b"")
+    assert await store.read_blob(place, "empty", 0, 10) == b""
+
+
+async def test_a_blob_that_changed_is_not_read_on(store: Store, place: str) -> None:
+    """Who reads a blob in parts by its ETag never gets parts of two."""
+    await store.put_blob(place, "b", b"first")
+    known = await store.find_blob(place, "b")
+    assert known is not None
+    await store.put_blob(place, "b", b"other")
+    with pytest.raises(StorageConflict):
+        await store.read_blob(place, "b", 0, 5, etag=known.etag)
+    assert await store.read_blob(place, "b", 0, 5) == b"other"
+
+
 async def test_old_blobs_are_found_by_age(store: Store, place: str) -> None:
     """Only what was last modified before the given time, at most `top`."""
     for name in ("a", "b", "c"):

@@ -30,7 +30,7 @@ CONNECTION = "AzureWebJobsStorage"  # as itself a connection string, which is fo
 
 # learn.microsoft.com/azure/role-based-access-control/built-in-roles: what each role lets us do, as far as it matters here.
 GRANTS = {
-    "Storage Blob Data Owner": {"blob read", "blob write", "container create", "blob lease of the host"},
+    "Storage Blob Data Owner": {"blob read", "blob write", "container create", "delegation key", "blob lease of the host"},
     "Storage Queue Data Contributor": {"queue read", "queue create", "message put", "message take", "message delete"},
     "Storage Table Data Contributor": {"table create", "row read", "row write"},
     "Key Vault Secrets Officer": {"secret get", "secret set", "secret list"},
@@ -40,7 +40,7 @@ GRANTS = {
 # By the resource that it is wanted of. The first four services are ports.Store, ports.Vault and the triggers; the last two are the host's.
 NEEDS = {
     "Microsoft.Storage/storageAccounts": {
-        *("blob read", "blob write", "container create", "blob lease of the host"),
+        *("blob read", "blob write", "container create", "delegation key", "blob lease of the host"),
         *("queue read", "queue create", "message put", "message take", "message delete"),
         *("table create", "row read", "row write"),
     },
