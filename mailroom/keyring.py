@@ -14,7 +14,7 @@ from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused, Mailr
 from mailroom.events import record
 from mailroom.flight import Flight
 from mailroom.model.account import Account, Profile
-from mailroom.model.token import Token
+from mailroom.model.token import NO_TOKEN, Token
 from mailroom.ports import Credential, Tokens
 
 MARGIN = 300.0  # seconds before a token's end from when on it counts as ended; of a short-lived one, the last sixth of its life
@@ -65,6 +65,8 @@ class Keyring:
 
     async def token(self, account: Account) -> Token:
         """Raises AuthorityRefused, AuthorityDown, VaultRefused, VaultDown."""
+        if not account.traits.signs_in:
+            return NO_TOKEN
         wanted = self._wanted(account)
         kept = self._kept.get(wanted)
         if kept is not None and await self._is_good(kept):
@@ -85,6 +87,8 @@ class Keyring:
 
     async def renew(self, account: Account, ahead: float) -> bool:
         """Has a new token when the one that all instances share ends within `ahead` seconds. Raises what `token` raises."""
+        if not account.traits.signs_in:
+            return False
         wanted = self._wanted(account)
         known = await self._shared(wanted) or self._kept.get(wanted)
         if known is not None and known.good_until(self._margin) > self._now() + ahead and await self._is_good(known):

@@ -118,6 +118,10 @@ class Parts(Protocol):
 
     def identity(self) -> Identity: ...
 
+    def call_seconds(self) -> float:
+        """How long one `send` may take: timing.call."""
+        ...
+
 
 class Store(Protocol):
     """Blobs, table rows and queue tickets of one storage account. Every method raises StorageDown when storage does not answer.

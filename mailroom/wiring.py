@@ -78,6 +78,10 @@ def identity() -> Identity:
     return Identity(client(), os.environ, client_id=settings().identity_client_id)
 
 
+def call_seconds() -> float:
+    return settings().timing.call
+
+
 @once
 def store() -> Store:
     where = settings().storage

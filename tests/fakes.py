@@ -283,3 +283,4 @@ class FakeParts:
         self.vault = lambda: vault
         self.certificates = lambda: certificates
         self.identity = lambda: identity
+        self.call_seconds = lambda: 30.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import msgspec
 
@@ -25,3 +26,6 @@ class Token(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Token({self.fingerprint}, expires_at={self.expires_at:.0f})"
+
+
+NO_TOKEN = Token("", math.inf, math.inf)  # of accounts that do not sign in: it never ends, and nobody keeps it

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 
@@ -87,7 +88,7 @@ def _profile_value(table: Table, key: str) -> str:
 def _account(name: str, table: Table, providers: Collection[str], known: Mapping[str, Profile], cloud: Cloud) -> Account:
     provider = table.choice("provider", providers)
     module = import_module(f"mailroom.providers.{provider}") if provider else None
-    traits: Traits = getattr(module, "TRAITS", Traits())
+    traits = _traits(module, table)
     account = Account(
         name=name,
         provider=provider,
@@ -115,6 +116,13 @@ def _profile_of(table: Table, traits: Traits, known: Mapping[str, Profile], clou
     if not traits.signs_in:
         return Profile("", "none", "", "", cloud)
     return known.get(table.choice("auth", known)) or Profile("", "", "", "", cloud)
+
+
+def _traits(module: ModuleType | None, table: Table) -> Traits:
+    """A provider's own, or those of the account's `preset` where it has PRESETS: another rate, other limits."""
+    usual: Traits = getattr(module, "TRAITS", Traits())
+    presets: Mapping[str, Traits] = getattr(module, "PRESETS", {})
+    return presets.get(str(table.raw("preset")), usual) if presets else usual
 
 
 def _none(account: Account) -> Iterable[tuple[str, str, str]]:
