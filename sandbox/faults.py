@@ -7,6 +7,7 @@ only its answer is replaced or lost. `delay` makes the answer late, `lag` the ma
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -91,7 +92,7 @@ def fault_from(spec: dict[str, Any]) -> Fault:
 
 
 class Faults:
-    """What is to go wrong, first come first struck. Clearing ends what hangs, so clear before the servers stop."""
+    """What is to go wrong, first come first struck. Clearing ends what hangs and what is late, so clear before the servers stop."""
 
     def __init__(self) -> None:
         self.all: list[Fault] = []
@@ -129,9 +130,10 @@ class FaultMiddleware:
         if fault is None:
             await self.app(scope, receive, send)
         else:
+            cleared = self.faults.cleared  # as it is now: the faults may be cleared before this one is struck
             own = await self._own_answer(fault, scope, receive)
-            await asyncio.sleep(fault.delay)
-            await self._strike(fault, own, receive, send)
+            await _late(fault.delay, cleared)
+            await self._strike(fault, own, cleared, receive, send)
 
     async def _own_answer(self, fault: Fault, scope: Scope, receive: Receive) -> _Answer:
         own = _Answer()
@@ -141,23 +143,15 @@ class FaultMiddleware:
             await _drain(receive)
         return own
 
-    async def _strike(self, fault: Fault, own: _Answer, receive: Receive, send: Send) -> None:
+    async def _strike(self, fault: Fault, own: _Answer, cleared: asyncio.Event, receive: Receive, send: Send) -> None:
         if fault.answer is None or (fault.answer == "202" and own.status >= 400):
             await own.pass_on(send)
         elif fault.answer == "hang":
-            await self._hang(receive)
+            await _hang(receive, cleared)
         elif fault.answer == "cut":
             await cut(receive)
         else:
             await _answer(fault, send)
-
-    async def _hang(self, receive: Receive) -> None:
-        gone = asyncio.ensure_future(_drain(receive, until="http.disconnect"))
-        over = asyncio.ensure_future(self.faults.cleared.wait())
-        await asyncio.wait({gone, over}, return_when=asyncio.FIRST_COMPLETED)
-        await _stop(gone, over)
-        if over.done() and not over.cancelled():
-            await cut(receive)
 
 
 class _Answer:
@@ -184,6 +178,22 @@ async def _drain(receive: Receive, until: str = "http.request") -> None:
         message = await receive()
         if message["type"] == "http.disconnect" or (message["type"] == until and not message.get("more_body", False)):
             return
+
+
+async def _late(seconds: float, cleared: asyncio.Event) -> None:
+    if seconds:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(cleared.wait(), seconds)
+
+
+async def _hang(receive: Receive, cleared: asyncio.Event) -> None:
+    """Until the client goes, or the faults are cleared."""
+    gone = asyncio.ensure_future(_drain(receive, until="http.disconnect"))
+    over = asyncio.ensure_future(cleared.wait())
+    await asyncio.wait({gone, over}, return_when=asyncio.FIRST_COMPLETED)
+    await _stop(gone, over)
+    if over.done() and not over.cancelled():
+        await cut(receive)
 
 
 async def _stop(*tasks: asyncio.Future[Any]) -> None:
