@@ -26,12 +26,14 @@ MailroomError                 code, detail, next_step; status is its HTTP answer
 
 
 class MailroomError(Exception):
-    """`code` is stable and for programs; `detail` says what was found; `next_step` says what would be right."""
+    """`code` is stable and for programs; `detail` says what was found; `next_step` says what would be right, else the kind's usual step."""
 
     status = 500
     retryable = False
+    usual_step = ""
 
     def __init__(self, code: str, detail: str, next_step: str = "", *, retry_after: float | None = None) -> None:
+        next_step = next_step or self.usual_step
         super().__init__(f"{code}: {detail}" + (f" {next_step}" if next_step else ""))
         self.code = code
         self.detail = detail
@@ -95,6 +97,7 @@ class AuthorityRefused(AccountFault):
 class AuthorityDown(AccountFault):
     status = 503
     retryable = True
+    usual_step = "This passes by itself; if it lasts, check the profile's `cloud` and that the app's network lets it out to the authority."
 
 
 class VaultRefused(AccountFault):
@@ -104,16 +107,19 @@ class VaultRefused(AccountFault):
 class VaultDown(AccountFault):
     status = 503
     retryable = True
+    usual_step = "This passes by itself; if it lasts, check MAILROOM_VAULT_URL and that the vault's firewall lets the app in."
 
 
 class IdentityDown(AccountFault):
     status = 503
     retryable = True
+    usual_step = "This passes by itself; if it lasts, restart the app: the identity endpoint is a part of its platform."
 
 
 class StorageDown(MailroomError):
     status = 503
     retryable = True
+    usual_step = "Try again a little later; with the same Idempotency-Key it is the same mail."
 
 
 class StorageConflict(MailroomError):
@@ -130,15 +136,17 @@ class Refused(ProviderError):
 
 class TokenRejected(ProviderError):
     retryable = True
+    usual_step = "A new token is tried by itself; if this lasts, run `mailroom check`."
 
 
 class NotSent(ProviderError):
     retryable = True
+    usual_step = "It is tried again by itself."
 
 
 class Throttled(ProviderError):
-    pass
+    usual_step = "It goes on by itself; if this lasts, lower the account's `rate`."
 
 
 class DeliveryInDoubt(ProviderError):
-    pass
+    usual_step = "Where the provider can be asked this settles by itself; else look into Sent Items, then decide."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mailroom.errors import BadInput, Conflict, StorageConflict
+from mailroom.errors import BadInput, Conflict, StorageConflict, StorageDown
 from mailroom.events import record
 from mailroom.model.account import Account
 from mailroom.model.batch import Batch, RefusedLine
@@ -75,10 +75,13 @@ class Accept:
                 await self.deliver.lanes.release(claim.account, claim.ours.claim)
             found = await self.deliver.ledger.read(born.ref)
             return born if found is None else found
-        if isinstance(claim, Claim):
-            return await self.deliver.attempt(claim, [message])
-        await self.deliver.refill(born.ref.account)
-        return born
+        try:
+            if isinstance(claim, Claim):
+                return await self.deliver.attempt(claim, [message])
+            await self.deliver.refill(born.ref.account)
+        except StorageDown as error:  # it is accepted and perhaps sent: who is told that it failed would send it again
+            _goes_on(row.ref, error)
+        return row
 
     async def _go_on(self, found: Slice) -> Slice:
         """What was accepted before: finish it where nobody is at work on it."""
@@ -124,7 +127,10 @@ class Accept:
         await self.keys.put(_entries(slices, caller, request, now))
         await self.deliver.ledger.put_batch(batch, commit=True)
         record("batch.accepted", batch=unit, mails=len(lines), refused=len(refused), slices=sum(batch.slices.values()))
-        await asyncio.gather(*map(self.deliver.refill, slices))
+        try:
+            await asyncio.gather(*map(self.deliver.refill, slices))
+        except StorageDown as error:
+            _goes_on(Ref("", unit), error)
         return batch
 
     async def _put_bodies(self, slices: Mapping[str, list[tuple[Slice, list[Message]]]]) -> None:
@@ -161,6 +167,11 @@ def request_hash(*parts: bytes) -> str:
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
+
+
+def _goes_on(ref: Ref, error: StorageDown) -> None:
+    """What storage has accepted before it failed is the sweep's from here on."""
+    record("accepted.unfinished", warn=True, account=ref.account, unit=ref.unit, code=error.code, detail=error.detail)
 
 
 def _same(entry: Entry, request: str, code: str, detail: str, next_step: str) -> None:

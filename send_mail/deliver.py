@@ -10,7 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from mailroom.errors import AccountFault, DeliveryInDoubt, MailroomError, NotSent, ProviderError, Refused, Throttled, TokenRejected
+from mailroom.errors import (
+    AccountFault,
+    AuthorityDown,
+    DeliveryInDoubt,
+    MailroomError,
+    NotSent,
+    ProviderError,
+    Refused,
+    Throttled,
+    TokenRejected,
+)
 from mailroom.events import record
 from mailroom.model.account import Account, Timing
 from mailroom.model.lane import Permit
@@ -163,19 +173,28 @@ class Deliver:
         if not claim.account.can_be_asked:
             return {at: self._unaskable(claim, at) for at in doubtful if claim.account.in_doubt == "hold"}
         try:
-            found = await self._ask(claim.account, [outgoing[at] for at in doubtful])
+            found = await self._ask(claim, [outgoing[at] for at in doubtful])
         except (AccountFault, ProviderError) as fault:
             return {at: self._still_doubtful(claim, at, fault) for at in doubtful}
         pairs = zip(doubtful, found, strict=True)
         return {at: claim.ours.mails[at].sent(receipt) for at, receipt in pairs if receipt is not None}
 
-    async def _ask(self, account: Account, mails: Sequence[Outgoing]) -> list[Receipt | None]:
-        sender, token = self.sender_of(account), await self.keyring.token(account)
+    async def _ask(self, claim: Claim, mails: Sequence[Outgoing]) -> list[Receipt | None]:
+        account, token = claim.account, await self._token(claim)
+        sender = self.sender_of(account)
         try:
             return await self._question(sender, account, mails, token)
         except TokenRejected:
             await self.keyring.bar(account, token)
-            return await self._question(sender, account, mails, await self.keyring.token(account))
+            return await self._question(sender, account, mails, await self._token(claim))
+
+    async def _token(self, claim: Claim) -> Token:
+        """Within the fence, or not at all: a vault or an authority that hangs shall not hold the mails, nor who waits for the answer."""
+        try:
+            async with asyncio.timeout(max(0.0, claim.fence - self.monotonic())):
+                return await self.keyring.token(claim.account)
+        except TimeoutError as error:
+            raise AuthorityDown("token_timeout", "No token could be had in time.", "Run `mailroom check`: it tells who hangs.") from error
 
     async def _question(self, sender: Sender, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
         try:
@@ -186,7 +205,7 @@ class Deliver:
 
     async def _send(self, claim: Claim, going: dict[int, Outgoing]) -> dict[int, Answer]:
         try:
-            token = await self.keyring.token(claim.account)
+            token = await self._token(claim)
         except AccountFault as fault:
             return dict.fromkeys(going, _not_sent(fault))
         answers = await self._call(claim, going, token)
@@ -199,7 +218,7 @@ class Deliver:
     async def _again(self, claim: Claim, rejected: dict[int, Outgoing]) -> dict[int, Answer]:
         """After a 401 nothing was sent: one new token, the fence again, one more call."""
         try:
-            token = await self.keyring.token(claim.account)
+            token = await self._token(claim)
         except AccountFault as fault:
             return dict.fromkeys(rejected, _not_sent(fault))
         return await self._call(claim, rejected, token)

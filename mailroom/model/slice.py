@@ -17,6 +17,7 @@ Status = Literal["pending", "sending", "sent", "refused", "in_doubt", "held", "c
 STATUSES: tuple[Status, ...] = ("pending", "sending", "sent", "refused", "in_doubt", "held", "cancelled")
 OWED: frozenset[Status] = frozenset({"pending", "sending", "in_doubt"})
 
+SHOWN = 400  # characters of what went wrong with a mail
 SLICE_MAILS = 20
 SLICE_BYTES = 3 * 1024 * 1024
 
@@ -37,6 +38,7 @@ class Mail(msgspec.Struct, frozen=True, omit_defaults=True):
     provider_id: str | None = None
     request_id: str | None = None
     note: str | None = None
+    why: str | None = None
     code: str | None = None
     detail: str | None = None
     stamp: str = ""
@@ -52,6 +54,7 @@ class Mail(msgspec.Struct, frozen=True, omit_defaults=True):
             provider_id=receipt.provider_id,
             request_id=receipt.request_id,
             note=receipt.note,
+            why=receipt.why,
         )
 
     def ended(self, status: Status, why: MailroomError) -> Mail:
@@ -125,4 +128,7 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 def _short(why: MailroomError) -> str:
-    return f"{why.detail} {why.next_step}".strip()[:400]
+    """What was found may be long; what to do about it stays whole."""
+    room = max(SHOWN - len(why.next_step), 100)
+    detail = why.detail if len(why.detail) <= room else f"{why.detail[: room - 1]}…"
+    return f"{detail} {why.next_step}".strip()
