@@ -5,6 +5,8 @@ learn.microsoft.com/entra/identity-platform/reference-error-codes. Programs bran
 
 from __future__ import annotations
 
+from mailroom.errors import AuthorityRefused
+
 _SECRET = "Set a new secret's value (not its id) in the vault, under the name that the profile's `secret` gives."  # noqa: S105  # advice
 _CERTIFICATE = (
     "Register the newest version of the vault's certificate (its public part) with the app registration, or name the right one in "
@@ -18,6 +20,10 @@ _CONSENT = (
     "Let an administrator grant the app registration its application permissions (Entra admin center: API permissions, Grant consent)."
 )
 _RESOURCE = "Check the profile's `cloud`: this cloud's tenant does not know the API that the token is for; then the app's API permissions."
+_FEDERATED = (
+    "Give the app registration a federated credential (Certificates & secrets) for the managed identity that this app runs as: a "
+    "user-assigned one of the same tenant, by its object (principal) id, with the audience that the cloud's `exchange_audience` names."
+)
 _POLICY = "Let an administrator look at the sign-in log: a Conditional Access policy for workload identities refuses this app."
 
 NEXT_STEPS = {
@@ -29,6 +35,9 @@ NEXT_STEPS = {
     700030: _CERTIFICATE,
     700021: _ASSERTION,
     700023: _ASSERTION,
+    700211: _FEDERATED,
+    700212: _FEDERATED,
+    700213: _FEDERATED,
     50012: _ASSERTION,
     50027: _ASSERTION,
     700024: _CLOCK,
@@ -49,6 +58,8 @@ NEXT_STEPS = {
 
 PASSING = frozenset({90033, 90055})  # a fault of the moment, a throttled tenant
 CLOCK_SKEW = 700024
+UNKNOWN_KEY = 700027
+UNMENDED = frozenset({700021, 700023, CLOCK_SKEW, 700025, 700211, 700212, 700213})  # by any other secret or key of the app's
 TENANT_MISSING = frozenset({90002, 900023})
 
 
@@ -56,3 +67,12 @@ def next_step(number: int | None, error: str) -> str:
     if number in NEXT_STEPS:
         return NEXT_STEPS[number]
     return "Check the profile's client_id, secret or certificate." if error == "invalid_client" else "See the sign-in log of Entra ID."
+
+
+def another_may_do(refused: AuthorityRefused) -> bool:
+    """Whether the application is known but not what it came with: then a newer secret or an older certificate may do."""
+    return refused.error == "invalid_client" and refused.code not in {code(number) for number in UNMENDED}
+
+
+def code(number: int) -> str:
+    return f"aadsts_{number}"

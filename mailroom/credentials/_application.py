@@ -5,27 +5,45 @@ Nothing here is safe to share. A thread cannot be stopped: who gives up waiting 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from mailroom.credentials._authority import Wire
 from mailroom.errors import AuthorityDown, VaultRefused
 from mailroom.model.account import Profile
 from mailroom.model.certificate import Certificate
 
-Material = str | Certificate
+
+class Assertion(msgspec.Struct, frozen=True):
+    """A JWT that says who the application is, signed elsewhere: by the vault, or by the issuer of a managed identity's tokens."""
+
+    value: str
+
+    def __repr__(self) -> str:
+        return "Assertion(…)"
+
+
+Proof = str | Certificate | Assertion  # a secret, a key that msal signs with, or what was signed already
 
 
 class Application:
     """`ask` blocks. The first one makes two calls, the metadata's and the token's; later ones only the token's."""
 
-    def __init__(self, profile: Profile, material: Material, wire: Wire) -> None:
-        self.material = material
+    def __init__(self, profile: Profile, proof: Proof, wire: Wire) -> None:
+        self._proof = proof
         self._profile = profile
         self._wire = wire
         self._msal: Any = None
 
-    def ask(self, scope: str) -> dict[str, Any]:
+    def takes(self, proof: Proof) -> bool:
+        """Another secret or key takes another application; assertions come new for each question."""
+        return proof == self._proof or (isinstance(proof, Assertion) and isinstance(self._proof, Assertion))
+
+    def ask(self, scope: str, proof: Proof) -> dict[str, Any]:
         with self._wire:
+            self._proof = proof
             self._msal = self._msal or self._built()
             self._msal.remove_tokens_for_client()  # the keyring remembers tokens; who asks here wants a new one
             answer: dict[str, Any] = self._msal.acquire_token_for_client([scope])
@@ -38,7 +56,7 @@ class Application:
         try:
             return msal.ConfidentialClientApplication(
                 profile.client_id,
-                client_credential=credential(self.material, profile.algorithm),
+                client_credential=credential(self._proof, profile.algorithm, self._assertion),
                 authority=f"{profile.cloud.authority}/{profile.tenant}",
                 instance_discovery=False,
                 http_client=self._wire,
@@ -51,12 +69,17 @@ class Application:
             detail = f"The certificate {profile.certificate!r} cannot be used to sign."
             raise VaultRefused("certificate_unusable", detail, "It needs an RSA key; make a new version of it in the vault.") from error
 
+    def _assertion(self) -> str:
+        return self._proof.value if isinstance(self._proof, Assertion) else ""
 
-def credential(material: Material, algorithm: str) -> str | dict[str, str]:
+
+def credential(proof: Proof, algorithm: str, assertion: Callable[[], str]) -> str | dict[str, Any]:
     """What msal calls `client_credential`. Without a thumbprint it signs PS256 and names the certificate by SHA-256."""
-    if isinstance(material, str):
-        return material
-    key = {"private_key": material.key_pem.decode()}
+    if isinstance(proof, str):
+        return proof
+    if isinstance(proof, Assertion):
+        return {"client_assertion": assertion}
+    key = {"private_key": proof.key_pem.decode()}
     if algorithm == "RS256":
-        return {**key, "thumbprint": material.thumbprint_sha1}
-    return {**key, "public_certificate": material.certificate_pem.decode()}
+        return {**key, "thumbprint": proof.thumbprint_sha1}
+    return {**key, "public_certificate": proof.certificate_pem.decode()}

@@ -21,7 +21,7 @@ from mailroom.settings.shapes import ADDRESS, GUID, TENANT, VAULT_NAME
 from mailroom.settings.table import Table, nearest, shown
 
 MOST_A_MINUTE = 1_000_000
-PROFILE_SHAPES = {"tenant": TENANT, "client_id": GUID, "secret": VAULT_NAME, "certificate": VAULT_NAME}
+PROFILE_SHAPES = {"tenant": TENANT, "client_id": GUID, "register_as": GUID, "secret": VAULT_NAME, "certificate": VAULT_NAME}
 NO_PROVIDERS = frozenset({"mime"})
 
 _HOUSE = Path(__file__).resolve().parent.parent

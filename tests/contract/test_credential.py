@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import dataclasses
+import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,57 +19,62 @@ import pytest_asyncio
 from cryptography.hazmat.primitives import hashes
 
 from mailroom.credentials import client_credentials
+from mailroom.credentials._application import Assertion
 from mailroom.credentials._application import credential as msal_credential
 from mailroom.credentials._authority import failure
-from mailroom.credentials.client_credentials import CERTIFICATE_SECONDS, ClientCredentials
-from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused, MailroomError, VaultDown, VaultRefused
+from mailroom.credentials._keys import KeyInVault
+from mailroom.credentials._sources import source_of
+from mailroom.credentials._versions import KEEP_SECONDS
+from mailroom.credentials.client_credentials import ClientCredentials
+from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused, IdentityDown, VaultDown, VaultRefused
 from mailroom.model.account import Cloud, Profile
-from mailroom.model.certificate import Certificate
+from mailroom.model.certificate import Certificate, PublicCertificate
+from mailroom.model.token import Token
 from mailroom.ports import Credential
 from sandbox import entra
 from sandbox.ca import Ca
-from sandbox.directory import GRAPH, App, Directory
+from sandbox.directory import GRAPH, TOKEN_EXCHANGE, App, Directory
 from sandbox.faults import Faults
 from sandbox.serve import serve
 from sandbox.town import town
 from tests.contract import sandbox_town
-from tests.fakes import FakeParts
+from tests.fakes import FakeParts, FakeVault
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SCOPE = f"{GRAPH}/.default"
+KINDS = ("secret", "certificate", "vault", "federated")
 RS256_IS_DEPRECATED = pytest.mark.filterwarnings("ignore:.*SHA-1 thumbprint:DeprecationWarning")
 
 
 @dataclass
-class Vault:
-    """Secrets as the REST vault keeps them: what was read once is remembered until it is asked for afresh."""
+class Vault(FakeVault):
+    """Secrets as the REST vault keeps them: what was read once is remembered until it is asked for afresh. And the app's identity."""
 
-    secrets: dict[str, str] = field(default_factory=dict)
-    certificates: dict[str, Certificate] = field(default_factory=dict)
+    keys: dict[str, list[Certificate]] = field(default_factory=dict)  # by name, the newest last
     read: list[str] = field(default_factory=list)
-    error: MailroomError | None = None
+    exchange: Callable[[], str] = lambda: "no identity"
     _kept: dict[str, str] = field(default_factory=dict)
 
     async def secret(self, name: str, *, fresh: bool = False) -> str:
         if fresh or name not in self._kept:
             self.read.append(name)
-            if self.error:
-                raise self.error
-            self._kept[name] = self.secrets[name]
+            self._kept[name] = await super().secret(name, fresh=fresh)
         return self._kept[name]
 
-    async def certificate(self, name: str) -> Certificate:
+    async def certificate(self, name: str, version: str = "") -> Certificate:
         self.read.append(name)
-        if self.error:
-            raise self.error
-        return self.certificates[name]
+        await self._begin()
+        return next(one for one in reversed(self.keys[name]) if version in ("", one.version))
 
-    async def set_secret(self, name: str, value: str, content_type: str = "text/plain") -> None:
-        self.secrets[name] = value
+    async def public_certificate(self, name: str, version: str = "") -> PublicCertificate:
+        self.read.append(name)
+        return await super().public_certificate(name, version)
 
-    async def ends(self) -> list[tuple[str, str, datetime]]:
-        return []
+    async def token(self, resource: str, *, fresh: bool = False) -> Token:
+        await self._begin()
+        assert resource == TOKEN_EXCHANGE
+        return Token(self.exchange(), time.time() + 3600)
 
 
 @dataclass
@@ -89,23 +97,36 @@ class Place:
     def certified(self, **changes: Any) -> Profile:
         return self.profile(secret=None, certificate="graph", **changes)
 
+    def by(self, kind: str, **changes: Any) -> Profile:
+        """A profile of either kind, with what it signs in with in the vault and registered."""
+        if kind == "secret":
+            return self.profile(**changes)
+        if kind == "federated":
+            return self.profile(secret=None, options=(("federated", "managed_identity"),), **changes)
+        self.new_certificate()
+        return self.certified(**{"options": (("key", "vault"),) if kind == "vault" else (), **changes})
+
     def credential(self, profile: Profile | None = None, timeout: float = 10.0) -> ClientCredentials:
-        return ClientCredentials(
-            profile or self.profile(),
-            lambda: self.vault,
-            lambda: self.vault,
-            timeout=timeout,
-            now=lambda: self.time,
-            tls=self.ca.context,
-        )
+        profile = profile or self.profile()
+        source = source_of(profile, self.parts, lambda: self.time)
+        return ClientCredentials(profile, source, timeout=timeout, now=lambda: self.time, tls=self.ca.context)
+
+    @property
+    def parts(self) -> FakeParts:
+        return FakeParts(vault=self.vault, certificates=self.vault, identity=self.vault)
 
     def new_certificate(self, *, registered: bool = True) -> Certificate:
+        """In the vault, in both of its forms, as the newest version."""
         made = sandbox_town.certificate()
+        self.vault.certificates.setdefault("graph", []).append((made.certificate, made.key))
         if registered:
             self.directory.register_certificate(self.app.client_id, made.der)
         sha256 = made.certificate.fingerprint(hashes.SHA256()).hex()
         now = datetime.now(UTC)
-        return Certificate(made.key_pem.encode(), made.pem.encode(), made.thumbprint, sha256, now, now + timedelta(days=9), "v1")
+        version = f"{made.certificate.serial_number:032x}"[:32]
+        found = Certificate(made.key_pem.encode(), made.pem.encode(), made.thumbprint, sha256, now, now + timedelta(days=9), version)
+        self.vault.keys.setdefault("graph", []).append(found)
+        return found
 
     async def refused(self, credential: Credential) -> AccountFault:
         with pytest.raises(AccountFault) as raised:
@@ -133,6 +154,10 @@ def place(town_at_work: Place) -> Place:
     town_at_work.directory.now = time.time
     fresh = Place(town_at_work.directory, town_at_work.faults, town_at_work.ca)
     fresh.vault.secrets["graph"] = fresh.app.secret
+    identity = fresh.directory.app("mailroom-identity")
+    fresh.vault.exchange = lambda: fresh.directory.issue(identity.client_id, TOKEN_EXCHANGE)
+    fresh.app.federated.clear()
+    fresh.directory.trust(fresh.app, identity)
     return fresh
 
 
@@ -146,17 +171,51 @@ async def test_a_secret_gets_a_token(place: Place) -> None:
 @pytest.mark.parametrize("algorithm", ["PS256", pytest.param("RS256", marks=RS256_IS_DEPRECATED)])
 async def test_a_certificate_gets_a_token(place: Place, algorithm: str) -> None:
     """private_key_jwt in both forms; the authority checks signature, thumbprint, audience and times."""
-    place.vault.certificates["graph"] = place.new_certificate()
+    place.new_certificate()
     token = await place.credential(place.certified(algorithm=algorithm)).ask(SCOPE)
     assert place.directory.check(token.value, [GRAPH])["appidacr"] == "2"
+
+
+@pytest.mark.parametrize("algorithm", ["PS256", "RS256"])
+async def test_a_key_in_the_vault_gets_a_token(place: Place, algorithm: str) -> None:
+    """The vault signs the assertion; each question has a new one, with the documented header and claims, bounded in time."""
+    profile = place.by("vault", algorithm=algorithm)
+    credential = place.credential(profile)
+    token = await credential.ask(SCOPE)
+    assert place.directory.check(token.value, [GRAPH])["appidacr"] == "2"
+    assert await credential.ask(SCOPE) != token
+    versions = KeyInVault(profile, place.parts, lambda: place.time)
+    proofs = [(await versions.proof(await versions.newest())).value.split(".") for _ in range(2)]
+    header, claims = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in proofs[0][:2])
+    thumbprint = place.vault.keys["graph"][-1]
+    named = {"x5t": thumbprint.thumbprint_sha1} if algorithm == "RS256" else {"x5t#S256": thumbprint.thumbprint_sha256}
+    encoded = {name: sandbox_town.encode(bytes.fromhex(value)) for name, value in named.items()}
+    assert header == {"alg": algorithm, "typ": "JWT", **encoded}
+    endpoint = f"{place.directory.authority}/{place.directory.tenant}/oauth2/v2.0/token"
+    assert (claims["iss"], claims["sub"], claims["aud"]) == (place.app.client_id, place.app.client_id, endpoint)
+    assert (claims["nbf"], claims["iat"], claims["exp"]) == (int(place.time - 300), int(place.time), int(place.time + 300))
+    assert claims["jti"] != json.loads(base64.urlsafe_b64decode(proofs[1][1] + "=="))["jti"]
+    assert "=" not in ".".join(proofs[0])
+
+
+async def test_an_identitys_token_gets_a_token(place: Place) -> None:
+    """With no secret anywhere: the application trusts the identity, and its roles are the application's."""
+    place.vault.secrets.clear()
+    token = await place.credential(place.by("federated")).ask(SCOPE)
+    claims = place.directory.check(token.value, [GRAPH])
+    assert (claims["appid"], claims["appidacr"]) == (place.app.client_id, "2")
+    assert "Mail.Send" in claims["roles"]
+    assert not place.vault.read
 
 
 async def test_the_algorithm_names_its_thumbprint(place: Place) -> None:
     """PS256 goes without a SHA-1 thumbprint to msal, and RS256 with it: so msal chooses algorithm and header."""
     found = place.new_certificate(registered=False)
-    assert msal_credential("secret", "PS256") == "secret"
-    assert set(msal_credential(found, "PS256")) == {"private_key", "public_certificate"}
-    assert msal_credential(found, "RS256") == {"private_key": found.key_pem.decode(), "thumbprint": found.thumbprint_sha1}
+    assert msal_credential("secret", "PS256", str) == "secret"
+    assert set(msal_credential(found, "PS256", str)) == {"private_key", "public_certificate"}
+    assert msal_credential(found, "RS256", str) == {"private_key": found.key_pem.decode(), "thumbprint": found.thumbprint_sha1}
+    assert msal_credential(Assertion("signed"), "RS256", str) == {"client_assertion": str}
+    assert "signed" not in repr(Assertion("signed"))
 
 
 async def test_each_question_gets_a_new_token(place: Place) -> None:
@@ -168,8 +227,9 @@ async def test_each_question_gets_a_new_token(place: Place) -> None:
 
 async def test_built_as_wiring_builds_it(place: Place) -> None:
     """Nothing is read and nobody asked before the first question."""
-    built: Credential = client_credentials.build(place.profile(), FakeParts(vault=place.vault, certificates=place.vault))
-    assert isinstance(built, ClientCredentials)
+    for kind in KINDS:
+        built: Credential = client_credentials.build(place.by(kind), place.parts)
+        assert isinstance(built, ClientCredentials)
     assert not place.vault.read
 
 
@@ -207,40 +267,41 @@ async def test_an_ended_secret(place: Place) -> None:
 
 
 async def test_a_certificate_that_is_not_registered(place: Place) -> None:
-    """The authority does not know its thumbprint."""
-    place.vault.certificates["graph"] = place.new_certificate(registered=False)
-    error = await place.refused(place.credential(place.certified()))
-    assert error.code == "aadsts_700027"
-    assert "Register" in error.next_step
+    """The authority does not know its thumbprint, wherever its key signs."""
+    place.new_certificate(registered=False)
+    for options in ((), (("key", "vault"),)):
+        error = await place.refused(place.credential(place.certified(options=options)))
+        assert error.code == "aadsts_700027"
+        assert "Register" in error.next_step
 
 
 async def test_a_key_that_is_not_the_certificates(place: Place) -> None:
     """A registered thumbprint with another key's signature."""
     key = place.new_certificate(registered=False).key_pem
-    place.vault.certificates["graph"] = msgspec.structs.replace(place.new_certificate(), key_pem=key)
+    place.vault.keys["graph"] = [msgspec.structs.replace(place.new_certificate(), key_pem=key)]
+    del place.vault.certificates["graph"][0]
     assert (await place.refused(place.credential(place.certified()))).code == "aadsts_700027"
 
 
 async def test_a_certificate_that_cannot_sign(place: Place) -> None:
     """What is no key is the vault's fault, not the authority's."""
-    place.vault.certificates["graph"] = msgspec.structs.replace(place.new_certificate(), key_pem=b"no key", certificate_pem=b"none")
+    place.vault.keys["graph"] = [msgspec.structs.replace(place.new_certificate(), key_pem=b"no key", certificate_pem=b"none")]
     error = await place.refused(place.credential(place.certified()))
     assert isinstance(error, VaultRefused)
     assert error.code == "certificate_unusable"
 
 
-async def test_a_new_certificate_is_seen_within_minutes(place: Place) -> None:
+@pytest.mark.parametrize("kind", ["certificate", "vault"])
+async def test_a_new_certificate_is_seen_within_minutes(place: Place, kind: str) -> None:
     """A version is kept for ten minutes; where the authority refuses it, the vault is asked at once."""
-    first, second = place.new_certificate(), place.new_certificate()
-    place.vault.certificates["graph"] = first
-    credential = place.credential(place.certified())
+    credential = place.credential(place.by(kind))
     for _ in range(2):
         await credential.ask(SCOPE)
     assert len(place.vault.read) == 1
-    place.time += CERTIFICATE_SECONDS
+    place.time += KEEP_SECONDS
     await credential.ask(SCOPE)
     assert len(place.vault.read) == 2
-    place.vault.certificates["graph"] = second
+    second = place.new_certificate()
     place.app.certificates[:] = [one for one in place.app.certificates if one.fingerprint(hashes.SHA1()).hex() == second.thumbprint_sha1]
     assert await credential.ask(SCOPE)
     assert len(place.vault.read) == 3
@@ -252,11 +313,12 @@ REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_what_the_authority_refuses(place: Place, name: str) -> None:
-    """Each with its number, the authority's first sentence and where to look."""
+async def test_what_the_authority_refuses(place: Place, name: str, kind: str) -> None:
+    """Each with its number, the authority's first sentence and where to look, whatever the application signs in with."""
     changes, code, advice = REFUSALS[name]
-    error = await place.refused(place.credential(place.profile(**changes)))
+    error = await place.refused(place.credential(place.by(kind, **changes)))
     assert isinstance(error, AuthorityRefused)
     assert (error.code, error.retryable) == (code, False)
     assert advice in error.next_step
@@ -278,15 +340,37 @@ async def test_a_disabled_app(place: Place) -> None:
     assert error.code == "aadsts_7000112"
 
 
-async def test_a_clock_that_is_behind_is_explained(place: Place) -> None:
+@pytest.mark.parametrize("kind", ["certificate", "vault"])
+async def test_a_clock_that_is_behind_is_explained(place: Place, kind: str) -> None:
     """An assertion that has ended when it arrives says which clock is off, and by how much: here the sandbox's is turned."""
-    place.vault.certificates["graph"] = place.new_certificate()
+    profile = place.by(kind)
     place.directory.now = lambda: time.time() + 4000
     place.time -= 4000
-    error = await place.refused(place.credential(place.certified()))
+    error = await place.refused(place.credential(profile))
     assert error.code == "aadsts_700024"
     assert "seconds behind the authority's" in error.detail
     assert "clock" in error.next_step
+
+
+@pytest.mark.parametrize("off", [-300, 300])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_clocks_five_minutes_apart(place: Place, kind: str, off: int) -> None:
+    """Ours may be that far behind the authority's or ahead of it, and the token is good for as long as its own clock says."""
+    profile = place.by(kind)
+    if kind == "vault":
+        place.time += off
+    else:  # msal takes the machine's clock, so here the authority's is the other one
+        place.directory.now = lambda: time.time() - off
+    assert (await place.credential(profile).ask(SCOPE)).expires_at == place.time + 3599
+
+
+@pytest.mark.parametrize("off", [-299, 299])
+async def test_our_own_assertions_need_no_mercy(place: Place, off: int) -> None:
+    """What we sign ourselves is in time five minutes either way even for an authority that allows no skew at all."""
+    versions = KeyInVault(place.by("vault"), place.parts, lambda: place.time + off)
+    claims = json.loads(base64.urlsafe_b64decode((await versions.proof(await versions.newest())).value.split(".")[1] + "=="))
+    assert claims["nbf"] <= place.time <= claims["exp"]
+    assert claims["exp"] - claims["nbf"] == 600
 
 
 CLOCKS = [(90.0, "This machine's clock is 90 seconds ahead of the authority's."), (10.0, "clock agrees"), (-90.0, "90 seconds behind")]
@@ -317,11 +401,12 @@ FAILURES: list[tuple[dict[str, Any], str, float | None]] = [
 ]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("path", ["openid-configuration", "token"])
 @pytest.mark.parametrize(("fault", "code", "wait"), FAILURES)
-async def test_an_authority_that_fails(place: Place, path: str, fault: dict[str, Any], code: str, wait: float | None) -> None:
+async def test_an_authority_that_fails(place: Place, path: str, fault: dict[str, Any], code: str, wait: float | None, kind: str) -> None:
     """Of metadata or tokens: the same error, with the time to wait where it was told, after one request and not several; then it works."""
-    credential = place.credential(timeout=0.3 if fault["answer"] == "hang" else 10.0)
+    credential = place.credential(place.by(kind), timeout=0.3 if fault["answer"] == "hang" else 10.0)
     struck = place.faults.add({"service": "entra", "path": path, **fault})
     error = await place.refused(credential)
     assert (type(error), error.code, error.retry_after, error.retryable) == (AuthorityDown, code, wait, True)
@@ -350,16 +435,65 @@ async def test_a_host_that_nobody_vouches_for(place: Place) -> None:
     """Without the right certificate nothing is sent."""
     import ssl
 
-    credential = ClientCredentials(place.profile(), lambda: place.vault, lambda: place.vault, tls=ssl.create_default_context)
-    assert (await place.refused(credential)).code == "authority_down"
+    for kind in KINDS:
+        profile = place.by(kind)
+        credential = ClientCredentials(profile, source_of(profile, place.parts), tls=ssl.create_default_context)
+        assert (await place.refused(credential)).code == "authority_down"
 
 
-@pytest.mark.parametrize("error", [VaultRefused("vault_secret_missing", "None.", "Create it."), VaultDown("vault_down", "Down.")])
-async def test_the_vaults_errors_are_the_vaults(place: Place, error: AccountFault) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "error",
+    [VaultRefused("vault_secret_missing", "None.", "Create it."), VaultDown("vault_down", "Down."), IdentityDown("identity_down", "Down.")],
+)
+async def test_the_vaults_errors_are_the_vaults(place: Place, error: AccountFault, kind: str) -> None:
     """They come through as they are, for either kind of material, and nothing is asked of the authority."""
-    place.vault.error = error
-    assert await place.refused(place.credential()) is error
-    assert await place.refused(place.credential(place.certified())) is error
+    profile = place.by(kind)
+    place.vault.fault = error
+    asked = place.faults.add({"service": "entra", "delay": 0})
+    assert await place.refused(place.credential(profile)) is error
+    assert not asked.hits
+
+
+FEDERATION: dict[str, tuple[Callable[[Place], object], str]] = {
+    "not trusted": (lambda place: place.app.federated.clear(), "aadsts_700211"),
+    "another identity": (lambda place: trust(place, subject="66666666-0000-0000-0000-000000000000"), "aadsts_700213"),
+    "another case": (lambda place: trust(place, subject=place.directory.app("mailroom-identity").object_id.upper()), "aadsts_700213"),
+    "another audience": (lambda place: trust(place, audience="api://AzureADTokenExchangeUSGov"), "aadsts_700212"),
+    "another issuer": (lambda place: trust(place, issuer="https://login.microsoftonline.com/other/v2.0"), "aadsts_700211"),
+}
+
+
+def trust(place: Place, **changes: str) -> None:
+    place.app.federated[:] = [dataclasses.replace(place.app.federated[0], **changes)]
+
+
+@pytest.mark.parametrize("case", FEDERATION)
+async def test_a_federated_credential_that_does_not_match(place: Place, case: str) -> None:
+    """Each part has its number; the advice names the identity's object id, and one question is asked, for no other token would do."""
+    change, code = FEDERATION[case]
+    change(place)
+    asked = place.faults.add({"service": "entra", "path": "token", "delay": 0})
+    error = await place.refused(place.credential(place.by("federated")))
+    assert (error.code, asked.hits) == (code, 1)
+    assert "federated credential" in error.next_step
+    assert "object (principal) id" in error.next_step
+
+
+async def test_an_ended_identitys_token_is_asked_for_again(place: Place) -> None:
+    """Where the authority refuses the remembered one as unknown, the platform may have a newer one; the same one is not sent twice."""
+    tokens = iter(["first", "second"])
+    asked: list[bool] = []
+
+    class Platform:
+        async def token(self, resource: str, *, fresh: bool = False) -> Token:
+            asked.append(fresh)
+            return Token(next(tokens) if fresh else "first", place.time + 60)
+
+    source = source_of(place.by("federated"), FakeParts(identity=Platform()))
+    assert [candidate.proof async for candidate in source.candidates()] == [Assertion("first")]
+    assert [candidate.proof async for candidate in source.candidates()] == [Assertion("first"), Assertion("second")]
+    assert asked == [False, True] * 2
 
 
 @pytest.mark.parametrize("reached", [0, 1])
