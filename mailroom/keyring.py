@@ -29,9 +29,10 @@ class Wanted(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its name in the sealed cache: another tenant, client or authority under the same profile name is another token."""
+        """Its name in the sealed cache: another tenant, client, authority or mailbox under the same profile name is another token."""
         profile = self.profile
-        return "|".join((profile.name, profile.cloud.authority, profile.tenant, profile.client_id, self.scope))
+        parts = (profile.name, profile.cloud.authority, profile.tenant, profile.client_id, self.scope)
+        return "|".join((*parts, profile.subject) if profile.subject else parts)
 
 
 class _Rest(NamedTuple):

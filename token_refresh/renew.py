@@ -28,19 +28,28 @@ class Renew:
         """One report for each profile in use, good or bad: one that fails stops no other."""
         room = asyncio.Semaphore(AT_ONCE)
 
-        async def one(account: Account) -> Report:
+        async def one(account: Account) -> MailroomError | None:
             async with room:
                 return await self._renewed(account)
 
-        return list(await asyncio.gather(*map(one, in_use(self.accounts))))
+        async def all_of(accounts: Collection[Account]) -> Report:
+            failures = await asyncio.gather(*map(one, accounts))
+            return await self._reported(next(iter(accounts)), next(filter(None, failures), None))
 
-    async def _renewed(self, account: Account) -> Report:
-        failed: MailroomError | None = None
+        return list(await asyncio.gather(*map(all_of, in_use(self.accounts))))
+
+    async def _renewed(self, account: Account) -> MailroomError | None:
+        """What went wrong, if anything."""
         try:
             await self.keyring.renew(account, self.timing.renew_ahead)
         except MailroomError as error:
-            failed = error
-            record("token.renewal_failed", warn=True, profile=account.profile.name, code=error.code, detail=error.detail)
+            mailbox = account.profile.subject or None
+            facts = {"profile": account.profile.name, "mailbox": mailbox, "code": error.code, "detail": error.detail}
+            record("token.renewal_failed", warn=True, **facts)
+            return error
+        return None
+
+    async def _reported(self, account: Account, failed: MailroomError | None) -> Report:
         report = self.reports.new(account.profile.name, account.provider, failed)
         try:
             await self.reports.put(report)
@@ -75,6 +84,10 @@ class Warn:
         await self.pace.done("warn")
 
 
-def in_use(accounts: Collection[Account]) -> list[Account]:
-    """One account for each profile and provider: those of the same pair share their token."""
-    return list({(account.profile.name, account.provider): account for account in accounts}.values())
+def in_use(accounts: Collection[Account]) -> list[list[Account]]:
+    """By profile and provider, one account for each token: most grants have one for all accounts, some one for each mailbox."""
+    tokens = {(account.profile, account.provider): account for account in accounts}
+    pairs: dict[tuple[str, str], list[Account]] = {}
+    for account in tokens.values():
+        pairs.setdefault((account.profile.name, account.provider), []).append(account)
+    return list(pairs.values())

@@ -73,9 +73,9 @@ class Wire:
         try:
             response = self._client.request(method, url, **options)
         except httpx.TimeoutException as error:
-            raise AuthorityDown("authority_timeout", f"{_host(url)} did not answer in time.") from error
+            raise AuthorityDown("authority_timeout", f"{host(url)} did not answer in time.") from error
         except httpx.RequestError as error:  # its own text may hold an address; its kind is enough
-            raise AuthorityDown("authority_down", f"{_host(url)} could not be reached ({type(error).__name__}).") from error
+            raise AuthorityDown("authority_down", f"{host(url)} could not be reached ({type(error).__name__}).") from error
         if failed := failure(response, self._now()):
             raise failed
         return response
@@ -83,16 +83,16 @@ class Wire:
 
 def failure(response: httpx.Response, now: float) -> AccountFault | None:
     """What an answer means that is no good one; None for a JSON object with status 200."""
-    status, host = response.status_code, _host(str(response.url))
+    status, where = response.status_code, host(str(response.url))
     if status == 429 or status >= 500:
-        return AuthorityDown("authority_busy", f"{host} answered {status}.", retry_after=http.retry_after(response.headers))
+        return AuthorityDown("authority_busy", f"{where} answered {status}.", retry_after=http.retry_after(response.headers))
     if status == 200:
-        return None if _is_object(response.content) else _unreadable(host)
+        return None if _is_object(response.content) else unreadable(where)
     try:
         refusal = msgspec.json.decode(response.content, type=_Refusal)
     except msgspec.DecodeError:
         refusal = _Refusal()
-    return _meaning(refusal, response, now) if refusal.error else _unreadable(host, status)
+    return _meaning(refusal, response, now) if refusal.error else unreadable(where, status)
 
 
 def _meaning(refusal: _Refusal, response: httpx.Response, now: float) -> AccountFault:
@@ -102,12 +102,12 @@ def _meaning(refusal: _Refusal, response: httpx.Response, now: float) -> Account
     if number in _aadsts.PASSING or refusal.error == "temporarily_unavailable":
         return AuthorityDown("authority_busy", detail, retry_after=http.retry_after(response.headers))
     if number == _aadsts.CLOCK_SKEW:
-        detail += _skew(response.headers, now)
+        detail += skew(response.headers, now)
     code = f"aadsts_{number}" if number else f"authority_{refusal.error}"
     return AuthorityRefused(code, detail, _aadsts.next_step(number, refusal.error), error=refusal.error, trace_id=refusal.trace_id)
 
 
-def _skew(headers: Mapping[str, str], now: float) -> str:
+def skew(headers: Mapping[str, str], now: float) -> str:
     """How far this machine's clock is from the authority's, where its answer tells."""
     try:
         ahead = now - parsedate_to_datetime(headers.get("Date", "")).timestamp()
@@ -125,10 +125,10 @@ def _is_object(body: bytes) -> bool:
         return False
 
 
-def _unreadable(host: str, status: int = 200) -> AuthorityDown:
-    detail = f"{host} answered {status} with something that no authority says."
+def unreadable(where: str, status: int = 200) -> AuthorityDown:
+    detail = f"{where} answered {status} with something that no authority says."
     return AuthorityDown("authority_unreadable", detail, "Check the profile's `cloud`, and whether a proxy answers instead.")
 
 
-def _host(url: str) -> str:
+def host(url: str) -> str:
     return httpx.URL(url).host

@@ -45,6 +45,15 @@ class Profile(msgspec.Struct, frozen=True):
     certificate: str | None = None
     algorithm: Literal["PS256", "RS256"] = "PS256"
     options: tuple[tuple[str, str], ...] = ()
+    subject: str = ""  # the mailbox that it signs in for, where each has a token of its own (the grant's PER_MAILBOX)
+
+
+class Size(msgspec.Struct, frozen=True):
+    """Mails up to a limit in bytes, and what sending them needs besides the permission to send: all of `needs`."""
+
+    name: str
+    limit: int
+    needs: frozenset[str] = frozenset()
 
 
 class Traits(msgspec.Struct, frozen=True):
@@ -63,6 +72,8 @@ class Traits(msgspec.Struct, frozen=True):
     rate: float = 30.0  # messages a minute
     in_flight: int = 4
     slice_weight: int = 4
+    uploads: bool = False  # takes attachments that lie in blobs
+    sizes: tuple[Size, ...] = ()  # where mails of some size need more than others
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -115,6 +126,7 @@ class Timing(msgspec.Struct, frozen=True):
     call: float = 30.0
     grace: float = 300.0
     give_up: float = 48 * 3600.0
+    upload: float = 480.0  # a mail's attachments must be with the provider within; less than host.json's functionTimeout
     pause: float = 60.0  # how long a lane rests after a fault of its account
     renew_ahead: float = 900.0  # renew tokens that end within this
     warn_ahead: float = 30 * 86400.0  # warn of secrets and certificates that end within this

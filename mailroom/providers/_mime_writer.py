@@ -27,9 +27,11 @@ _LINE = 900  # octets that a value may have on one line, which has 998 at most (
 
 
 def build(message: Message, *, stamp: str, sender: str, date: datetime, message_id: str | None = None) -> bytes:
-    """The mail with its stamp. Bcc stays in, for Graph takes the recipients from here; without a `message_id` the provider gives one."""
+    """The mail with its stamp, from `sender` unless it names one itself. Bcc stays in, for Graph takes the recipients from here; without a
+    `message_id` the provider gives one.
+    """
     head = [
-        _addresses("From", [Address(sender)]),
+        _addresses("From", [message.sender or Address(sender)]),
         _addresses("To", message.to),
         _addresses("Cc", message.cc),
         _addresses("Bcc", message.bcc),

@@ -1,8 +1,8 @@
 """`[auth.NAME]`, `[accounts.NAME]` and `[callers.NAME]`.
 
 No grant and no provider is known here by name: each is a module of `credentials/` or `providers/`. A grant's `KEYS` say which keys of
-its profile it reads and whether it must have them, and its `mistakes` what is wrong with them together. A provider's `TRAITS` say what its
-accounts may say; it may have `KEYS` and `mistakes` too.
+its profile it reads and whether it must have them, and its `mistakes` what is wrong with them together; with PER_MAILBOX it signs in for
+each mailbox by itself. A provider's `TRAITS` say what its accounts may say; it may have `KEYS` and `mistakes` too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mailroom.settings.table import Table, nearest, shown
 
 MOST_A_MINUTE = 1_000_000
 PROFILE_SHAPES = {"tenant": TENANT, "client_id": GUID, "register_as": GUID, "secret": VAULT_NAME, "certificate": VAULT_NAME}
+PROFILE_SHAPES |= {"password_secret": VAULT_NAME, "refresh_token_secret": VAULT_NAME, "username": ADDRESS}
 NO_PROVIDERS = frozenset({"mime"})
 
 _HOUSE = Path(__file__).resolve().parent.parent
@@ -81,7 +82,7 @@ def _profile(name: str, table: Table, grants: Collection[str], clouds: Mapping[s
 def _profile_value(table: Table, key: str) -> str:
     if key == "algorithm":
         return table.choice(key, ("PS256", "RS256"))
-    value = table.text(key, shape=PROFILE_SHAPES.get(key), hidden=key in ("secret", "certificate"))
+    value = table.text(key, shape=PROFILE_SHAPES.get(key), hidden=PROFILE_SHAPES.get(key) is VAULT_NAME)
     return value.lower() if key in ("tenant", "client_id") else value
 
 
@@ -89,11 +90,12 @@ def _account(name: str, table: Table, providers: Collection[str], known: Mapping
     provider = table.choice("provider", providers)
     module = import_module(f"mailroom.providers.{provider}") if provider else None
     traits = _traits(module, table)
+    address = table.text("address", shape=ADDRESS)
     account = Account(
         name=name,
         provider=provider,
-        address=table.text("address", shape=ADDRESS),
-        profile=_profile_of(table, traits, known, cloud),
+        address=address,
+        profile=_profile_of(table, traits, known, cloud, address),
         send=table.flag("send", True),
         receive=table.flag("receive", False),
         rate=table.number("rate", traits.rate, 0.1, MOST_A_MINUTE),
@@ -112,10 +114,12 @@ def _account(name: str, table: Table, providers: Collection[str], known: Mapping
     return account
 
 
-def _profile_of(table: Table, traits: Traits, known: Mapping[str, Profile], cloud: Cloud) -> Profile:
+def _profile_of(table: Table, traits: Traits, known: Mapping[str, Profile], cloud: Cloud, address: str) -> Profile:
     if not traits.signs_in:
         return Profile("", "none", "", "", cloud)
-    return known.get(table.choice("auth", known)) or Profile("", "", "", "", cloud)
+    profile = known.get(table.choice("auth", known)) or Profile("", "", "", "", cloud)
+    per_mailbox = profile.grant and getattr(import_module(f"mailroom.credentials.{profile.grant}"), "PER_MAILBOX", False)
+    return msgspec.structs.replace(profile, subject=address) if per_mailbox else profile
 
 
 def _traits(module: ModuleType | None, table: Table) -> Traits:
