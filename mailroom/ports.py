@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from mailroom.errors import ProviderError
 from mailroom.model.account import Account
@@ -26,6 +26,17 @@ class Credential(Protocol):
 
     async def ask(self, scope: str) -> Token:
         """A new token from the authority, never from a cache. Raises AuthorityRefused, AuthorityDown, VaultRefused, VaultDown."""
+        ...
+
+
+@runtime_checkable
+class Rotates(Protocol):
+    """A credential that lives on a refresh token in the vault, which must be replaced before its end."""
+
+    secret_name: str
+
+    async def rotated(self, scope: str) -> str:
+        """A new refresh token for the vault's newest one, "" where there is none to be had; nothing is stored. Raises what `ask` raises."""
         ...
 
 
@@ -117,6 +128,8 @@ class Parts(Protocol):
     def certificates(self) -> Certificates: ...
 
     def identity(self) -> Identity: ...
+
+    def store(self) -> Store: ...
 
     def call_seconds(self) -> float:
         """How long one `send` may take: timing.call."""
@@ -216,6 +229,26 @@ class Sender(Protocol):
 
     async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
         """Was the mail with this stamp sent? None is "not found". Raises ProviderError when the question itself failed."""
+        ...
+
+
+@runtime_checkable
+class Preparer(Protocol):
+    """A Sender with mails that take more than one call: what can take long, and may be done again, is done before the fence."""
+
+    def admit(self, account: Account, message: Message) -> None:
+        """Before anything is accepted, and after `check`: raises TooLarge when the account lacks a permission that the mail needs."""
+        ...
+
+    async def prepare(self, account: Account, mail: Outgoing, token: Token) -> Outgoing | Receipt | ProviderError:
+        """The mail ready for `send`, for mails with uploads; or a Receipt where it shows that it was sent before. Sends nothing.
+
+        May be cancelled and repeated at will: it finds its own traces.
+        """
+        ...
+
+    async def rehearse(self, account: Account, token: Token) -> None:
+        """Proves the permissions that `prepare` needs, and leaves nothing behind. Raises ProviderError."""
         ...
 
 

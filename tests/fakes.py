@@ -278,8 +278,9 @@ def _version(certificate: x509.Certificate) -> str:
 class FakeParts:
     """ports.Parts: whatever a test has at hand."""
 
-    def __init__(self, http: Any = None, *, vault: Any = None, certificates: Any = None, identity: Any = None) -> None:
+    def __init__(self, http: Any = None, *, vault: Any = None, certificates: Any = None, identity: Any = None, store: Any = None) -> None:
         self.client = lambda: http
+        self.store = lambda: store
         self.vault = lambda: vault
         self.certificates = lambda: certificates
         self.identity = lambda: identity

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 import httpx
 import msgspec
@@ -15,13 +16,22 @@ import msgspec
 from mailroom.errors import DeliveryInDoubt, NotSent, ProviderError, Refused, Throttled, TokenRejected
 from mailroom.http import retry_after
 
+T = TypeVar("T")
+
 BEFORE_THE_BODY = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 _ACCOUNT_CODES = frozenset({"ErrorQuotaExceeded", "ErrorAccountSuspend", "ErrorExceededMessageLimit", "ErrorMessageSubmissionBlocked"})
 _REFUSALS = {
     "ErrorInvalidRecipients": ("recipient_invalid", "Check the addresses in to, cc and bcc."),
-    "ErrorSendAsDenied": ("send_as_denied", "Send from the account's own address, or grant it Send As in Exchange."),
-    "ErrorMessageSizeExceeded": ("mail_too_large", "Send less: the tenant's limit is below this mail's size."),
+    "ErrorSendAsDenied": (
+        "send_as_denied",
+        "Send from the account's own address; or let it send as the other: Add-RecipientPermission OTHER -Trustee ACCOUNT -AccessRights "
+        "SendAs (on behalf: Set-Mailbox OTHER -GrantSendOnBehalfTo @{Add='ACCOUNT'}), then wait an hour.",
+    ),
+    "ErrorMessageSizeExceeded": (
+        "mail_too_large",
+        "Send less, or raise the mailbox's limit (35 MB unless it was changed, 150 MB at most): Set-Mailbox ACCOUNT -MaxSendSize 150MB.",
+    ),
     "ErrorMimeContentInvalidBase64String": ("mime_invalid", "Send a well-formed RFC 5322 message."),
     "InvalidInternetMessageHeaderCollection": ("headers_invalid", "Send at most five headers, each beginning with x-."),
 }
@@ -31,7 +41,10 @@ _SIGN_IN = {
     "MailboxNotSupportedForRESTAPI": "Give the mailbox an Exchange Online licence; mailboxes on premises can't be used.",
     "ErrorQuotaExceeded": "Make room in the mailbox: it is full.",
 }
-_ACCESS = "Grant the app the account's permissions in Entra or Exchange; a change takes up to two hours. Run `mailroom check`."
+_ACCESS = (
+    "Grant the app {0} for this mailbox: the role 'Application {0}' in Exchange, or the application permission {0} in Entra. "
+    "A change takes up to two hours. Then run `mailroom check`."
+)
 _LOST_CURSOR = re.compile("syncstate|resync|deltatoken", re.IGNORECASE)
 
 
@@ -65,6 +78,17 @@ class _Responses(msgspec.Struct, frozen=True):
     responses: list[Inner]
 
 
+class _State(msgspec.Struct, frozen=True):
+    draft: bool = msgspec.field(name="isDraft")
+
+
+class _Session(msgspec.Struct, frozen=True):
+    """The first answer's URL, and in any letters where the next range begins: `2097152`, `2097152-` or `2097152-3145727`."""
+
+    url: str = msgspec.field(name="uploadUrl", default="")
+    ranges: list[str] = msgspec.field(name="nextExpectedRanges", default_factory=list)
+
+
 def to_send(status: int, headers: Mapping[str, str], body: bytes) -> ProviderError | None:
     """What became of the mail; None when Graph took it."""
     if status == 202:
@@ -74,11 +98,20 @@ def to_send(status: int, headers: Mapping[str, str], body: bytes) -> ProviderErr
         return TokenRejected("token_rejected", _said(status, error))
     if status in (429, 503):
         return Throttled("throttled", _said(status, error), retry_after=retry_after(headers))
-    if status in (403, 404) and error.code != "ErrorSendAsDenied":
-        return _fault_of_the_account(status, error)
-    if status in (400, 403, 413):
-        return _fault_of_the_account(status, error) if error.code in _ACCOUNT_CODES else _fault_of_the_mail(status, error)
-    return DeliveryInDoubt("answer_unclear", _said(status, error), retry_after=retry_after(headers))
+    return _refusal(status, error, "Mail.Send") or DeliveryInDoubt("answer_unclear", _said(status, error), retry_after=retry_after(headers))
+
+
+def to_step(status: int, headers: Mapping[str, str], body: bytes, *done: int) -> ProviderError | None:
+    """Why a draft did not come one step further; None when it did. Whatever went wrong, nothing was sent."""
+    if status in done:
+        return None
+    error = _error(body)
+    if status == 401:
+        return TokenRejected("token_rejected", _said(status, error))
+    if refusal := _refusal(status, error, "Mail.ReadWrite"):
+        return refusal
+    code = "throttled" if status in (429, 503) else "provider_failed"
+    return NotSent(code, _said(status, error), retry_after=retry_after(headers))
 
 
 def to_batch(status: int, headers: Mapping[str, str], body: bytes) -> ProviderError | None:
@@ -101,7 +134,7 @@ def to_question(status: int, headers: Mapping[str, str], body: bytes) -> Provide
     if status in (429, 503):
         return Throttled("throttled", _said(status, error), retry_after=retry_after(headers))
     if status in (403, 404):
-        return _fault_of_the_account(status, error)
+        return _fault_of_the_account(status, error, "Mail.Read")
     return NotSent("provider_failed", _said(status, error), retry_after=retry_after(headers))
 
 
@@ -137,6 +170,39 @@ def found(body: bytes) -> str | None:
     return items[0].id if items else None
 
 
+def is_draft(status: int, body: bytes) -> bool | None:
+    """Whether the item waits to be sent; None when it is gone."""
+    if status == 404:
+        return None
+    return _decoded(body, _State).draft
+
+
+def made(body: bytes) -> str:
+    """The id of what was made."""
+    return _decoded(body, _Item).id
+
+
+def session_url(body: bytes) -> str:
+    """It carries its own authorization: never log it, and never send a token there."""
+    return _decoded(body, _Session).url
+
+
+def next_offset(body: bytes) -> int | None:
+    """Where the upload goes on; None where the answer does not say."""
+    try:
+        ranges = msgspec.json.decode(body, type=_Session).ranges
+    except msgspec.DecodeError:
+        return None
+    first = ranges[0].partition("-")[0].strip() if ranges else ""
+    return int(first) if first.isdecimal() else None
+
+
+def is_no(status: int, body: bytes) -> Refused | None:
+    """Whether the answer to a part of an upload says that this very mail will never go."""
+    error = _error(body)
+    return _fault_of_the_mail(status, error) if error.code in _REFUSALS else None
+
+
 def unsent(error: httpx.RequestError) -> ProviderError:
     """Before the body went nothing was sent. After that, nobody knows."""
     what = f"{type(error).__name__}: {error}".rstrip(": ")
@@ -149,15 +215,31 @@ def unanswered(error: httpx.RequestError) -> NotSent:
     return NotSent("provider_unreachable", f"{type(error).__name__}: {error}".rstrip(": "), "Check the network and the cloud's graph URL.")
 
 
-def _fault_of_the_account(status: int, error: _Error) -> NotSent:
+def _refusal(status: int, error: _Error, needed: str) -> NotSent | Refused | None:
+    """What surely changed nothing. `needed` is the permission that a 403 is about."""
+    if status in (403, 404) and error.code != "ErrorSendAsDenied":
+        return _fault_of_the_account(status, error, needed)
+    if status in (400, 403, 413):
+        return _fault_of_the_account(status, error, needed) if error.code in _ACCOUNT_CODES else _fault_of_the_mail(status, error)
+    return None
+
+
+def _fault_of_the_account(status: int, error: _Error, needed: str) -> NotSent:
     code = "access_denied" if status == 403 else "mailbox_full" if error.code == "ErrorQuotaExceeded" else "mailbox_unavailable"
-    return NotSent(code, _said(status, error), _SIGN_IN.get(error.code, _ACCESS if status == 403 else ""))
+    return NotSent(code, _said(status, error), _SIGN_IN.get(error.code, _ACCESS.format(needed) if status == 403 else ""))
 
 
 def _fault_of_the_mail(status: int, error: _Error) -> Refused:
     default = ("mail_too_large", "Send less in one mail.") if status == 413 else ("provider_refused", "Correct the mail and send it anew.")
     code, next_step = _REFUSALS.get(error.code, default)
     return Refused(code, _said(status, error), next_step)
+
+
+def _decoded(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise NotSent("answer_unreadable", f"Graph's answer about a draft can't be read: {error}.") from error
 
 
 def _error(body: bytes) -> _Error:

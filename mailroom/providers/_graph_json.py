@@ -34,6 +34,27 @@ def payload(mail: Outgoing) -> bytes:
     return msgspec.json.encode({"message": _message(mail), "saveToSentItems": True})
 
 
+def draft_payload(mail: Outgoing) -> bytes:
+    """The body of `POST messages` in JSON, without what is uploaded to the draft."""
+    return msgspec.json.encode(_message(msgspec.structs.replace(mail, message=without_uploads(mail.message))))
+
+
+def attachment_payload(attachment: Attachment) -> bytes:
+    """The body of `POST messages/ID/attachments`."""
+    return msgspec.json.encode(_attachment(attachment))
+
+
+def session_payload(attachment: Attachment) -> bytes:
+    """The body of `POST messages/ID/attachments/createUploadSession` (resources/attachmentitem)."""
+    inline = {"isInline": True, "contentId": attachment.content_id} if attachment.content_id else {}
+    item = {"attachmentType": "file", "name": attachment.name, "size": attachment.length, "contentType": attachment.type, **inline}
+    return msgspec.json.encode({"AttachmentItem": item})
+
+
+def without_uploads(message: Message) -> Message:
+    return msgspec.structs.replace(message, attachments=tuple(one for one in message.attachments if one.blob is None))
+
+
 def mime_payload(mail: Outgoing, sender: str, now: datetime) -> bytes:
     """The body of `sendMail` in MIME: base64 as text/plain."""
     if mail.message.mime is not None:
@@ -42,11 +63,17 @@ def mime_payload(mail: Outgoing, sender: str, now: datetime) -> bytes:
 
 
 def too_large(message: Message, now: datetime) -> int | None:
-    """How many bytes the mail's request has, where that is more than Graph takes. What is surely small enough is not encoded for it."""
+    """How many bytes the mail's request has, where that is more than Graph takes. What is surely small enough is not encoded for it.
+
+    Uploads count as if they were in it: base64 makes 4 bytes of 3, and MIME is base64 of lines of base64.
+    """
     if 2 * _raw_size(message) + 65536 < REQUEST_LIMIT:
         return None
-    mail = Outgoing("x" * 64, message)
-    size = len(mime_payload(mail, "x" * 320, now) if needs_mime(message) else payload(mail))
+    mail, sizes = Outgoing("x" * 64, message), [one.length for one in message.uploads]
+    if needs_mime(message):
+        size = len(mime_payload(mail, "x" * 320, now)) + sum(_base64(_base64(size) + 2 * -(-size // 57)) for size in sizes)
+    else:
+        size = len(payload(mail)) + sum(map(_base64, sizes))
     return size if size > REQUEST_LIMIT else None
 
 
@@ -97,6 +124,7 @@ def _message(mail: Outgoing) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "subject": message.subject,
         "body": {"contentType": "html" if html else "text", "content": message.html if html else message.text or ""},
+        "from": _recipients((message.sender,))[0] if message.sender else None,
         "toRecipients": _recipients(message.to),
         "ccRecipients": _recipients(message.cc),
         "bccRecipients": _recipients(message.bcc),
@@ -125,10 +153,14 @@ def _attachment(attachment: Attachment) -> dict[str, Any]:
     }
 
 
+def _base64(size: int) -> int:
+    return 4 * -(-size // 3)
+
+
 def _raw_size(message: Message) -> int:
     """At least the bytes of its UTF-8, before any escape or base64."""
     people = message.recipients + message.reply_to
     texts = [message.text, message.html, message.subject, *message.headers.values()]
     texts += [one.name + one.address for one in people] + [attachment.name for attachment in message.attachments]
-    files = sum(len(attachment.content) for attachment in message.attachments) + len(message.mime or b"")
+    files = sum(attachment.length for attachment in message.attachments) + len(message.mime or b"")
     return files + sum(4 * len(text or "") + 64 for text in texts)

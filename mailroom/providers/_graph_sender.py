@@ -1,7 +1,7 @@
 """Sends through Microsoft Graph, and asks it what was sent.
 
 learn.microsoft.com/graph/api/user-sendmail and graph/json-batching. JSON mails share a `$batch`; mails in MIME go singly, for no source
-shows MIME in a batch.
+shows MIME in a batch; drafts are sent one by one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.token import Token
 from mailroom.providers import _graph_answers as answers
 from mailroom.providers import _graph_json as json
-from mailroom.providers._graph_wire import IMMUTABLE, GraphWire
+from mailroom.providers._graph_drafts import GraphDrafts
+from mailroom.providers._graph_plan import Plan, plan
+from mailroom.providers._graph_wire import IMMUTABLE
 
 IN_FLIGHT = 4  # an app's requests at one mailbox; whoever sends several mails holds all four (model/lane.py)
 SENT_WITHIN = timedelta(days=30)
@@ -29,29 +31,26 @@ WHERE = ("sentitems", "outbox", "drafts")
 Answer = Receipt | ProviderError
 
 
-class GraphSender(GraphWire):
+class GraphSender(GraphDrafts):
     """ports.Sender."""
 
     def check(self, message: Message) -> None:
-        size = json.too_large(message, self._now())
-        if size is not None:
-            why = _too_large(size)
-            raise TooLarge(why.code, why.detail, why.next_step)
+        plan(message, self._now())
 
     async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
-        bodies = {at: self._body(account, mail) for at, mail in enumerate(mails)}
-        results: dict[int, Answer] = {at: _too_large(len(body)) for at, body in bodies.items() if len(body) > json.REQUEST_LIMIT}
-        good = {at: body for at, body in bodies.items() if at not in results}
-        for part in json.slices({at: body for at, body in good.items() if not json.needs_mime(mails[at].message)}):
+        plans = [self._planned(account, mail) for mail in mails]
+        results: dict[int, Answer] = {at: found for at, found in enumerate(plans) if not isinstance(found, Plan)}
+        ways = {at: found.path for at, found in enumerate(plans) if isinstance(found, Plan)}
+        for part in json.slices({at: json.payload(mails[at]) for at, path in ways.items() if path == "sendMail"}):
             results |= _halted(results, part) or await self._send_json(account, part, token)
         room = asyncio.Semaphore(IN_FLIGHT)
 
-        async def single(at: int, body: bytes) -> None:
+        async def single(at: int) -> None:
             async with room:
-                results.update(_halted(results, [at]) or {at: await self._send_one(account, body, token, "mime")})
+                results.update(_halted(results, [at]) or {at: await self._send_alone(account, mails[at], token)})
 
-        await asyncio.gather(*(single(at, body) for at, body in good.items() if json.needs_mime(mails[at].message)))
-        return [_noted(results[at], mail.message) for at, mail in enumerate(mails)]
+        await asyncio.gather(*(single(at) for at, path in ways.items() if path != "sendMail"))
+        return [_noted(results[at], mail.message, plans[at]) for at, mail in enumerate(mails)]
 
     async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
         """What is not in Sent Items may wait in the Outbox, as taken as any mail that was answered 202; lying in Drafts says nothing."""
@@ -60,10 +59,32 @@ class GraphSender(GraphWire):
             missing = [at for at in range(len(mails)) if at not in found]
             ids = await self._find(account, folder, [mails[at] for at in missing], token) if missing else []
             hits = {at: one for at, one in zip(missing, ids, strict=True) if one}
+            if folder == "drafts":  # one of ours was not sent as long as it lies there: whoever could have sent it is gone by now
+                hits = {at: one for at, one in hits.items() if not self._is_large(mails[at].message)}
             if hits and folder == "drafts":
                 raise DeliveryInDoubt("still_a_draft", "Graph made a draft of the mail; whether it goes is open.", "It is asked for again.")
             found |= {at: Receipt("found", one, note="It waits in the Outbox." if folder == "outbox" else None) for at, one in hits.items()}
         return [found.get(at) for at in range(len(mails))]
+
+    def _planned(self, account: Account, mail: Outgoing) -> Plan | ProviderError:
+        try:
+            found = plan(mail.message, self._now(), account.permissions)
+        except TooLarge as error:
+            return Refused(error.code, error.detail, error.next_step)
+        if mail.message.uploads and mail.draft is None:
+            return NotSent("not_prepared", "The mail's uploads were not brought to Graph yet.", retry_after=1.0)
+        return found
+
+    def _is_large(self, message: Message) -> bool:
+        try:
+            return plan(message, self._now()).path == "draft"
+        except TooLarge:
+            return False
+
+    async def _send_alone(self, account: Account, mail: Outgoing, token: Token) -> Answer:
+        if mail.draft is not None:
+            return await self._send_draft(account, mail, mail.draft, token)
+        return await self._send_one(account, json.mime_payload(mail, account.address, self._now()), token, "mime")
 
     async def _send_json(self, account: Account, part: Mapping[int, bytes], token: Token) -> dict[int, Answer]:
         if len(part) == 1:
@@ -106,9 +127,6 @@ class GraphSender(GraphWire):
         inner = answers.inner(answer.content)
         return [_found(inner.get(at)) for at in range(len(paths))]
 
-    def _body(self, account: Account, mail: Outgoing) -> bytes:
-        return json.mime_payload(mail, account.address, self._now()) if json.needs_mime(mail.message) else json.payload(mail)
-
 
 def _send_path(account: Account) -> str:
     return f"{json.user(account.address)}/sendMail"
@@ -139,15 +157,11 @@ def _halted(results: Mapping[int, Answer], part: Iterable[int]) -> dict[int, Ans
     return {}
 
 
-def _noted(answer: Answer, message: Message) -> Answer:
-    if isinstance(answer, Receipt) and answer.path != "mime" and message.text is not None and message.html is not None:
-        return msgspec.structs.replace(answer, note=DERIVED)
-    return answer
-
-
-def _too_large(size: int) -> Refused:
-    what = f"The mail needs a request of {size} bytes; Graph takes {json.REQUEST_LIMIT}."
-    return Refused("mail_too_large_for_path", what, "Send smaller attachments, or a link to them: base64 makes 4 bytes of 3.")
+def _noted(answer: Answer, message: Message, chosen: Plan | ProviderError) -> Answer:
+    if not isinstance(answer, Receipt) or not isinstance(chosen, Plan):
+        return answer
+    derived = not json.needs_mime(message) and message.text is not None and message.html is not None
+    return msgspec.structs.replace(answer, why=chosen.why, note=DERIVED if derived else answer.note)
 
 
 def _raise(error: ProviderError | None) -> None:

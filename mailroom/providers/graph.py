@@ -5,6 +5,7 @@ from __future__ import annotations
 from mailroom.model.account import Account, Traits
 from mailroom.ports import Parts
 from mailroom.providers._graph_inbox import GraphInbox
+from mailroom.providers._graph_plan import SIZES
 from mailroom.providers._graph_sender import GraphSender
 
 TRAITS = Traits(
@@ -12,6 +13,8 @@ TRAITS = Traits(
     usual=("Mail.Send", "Mail.Read"),
     sending=frozenset({"Mail.Send"}),
     asking=frozenset({"Mail.Read", "Mail.ReadWrite"}),
+    uploads=True,
+    sizes=SIZES,
 )
 
 
@@ -20,9 +23,15 @@ class Graph(GraphSender, GraphInbox):
 
 
 def build(parts: Parts) -> Graph:
-    return Graph(parts.client())
+    return Graph(parts.client(), parts.store)
 
 
 def scope(account: Account) -> str:
     """What tokens for this account are asked for."""
     return account.profile.cloud.graph_scope
+
+
+def delegated_scope(account: Account) -> str:
+    """What a user consents to: the account's own permissions, each by name."""
+    resource = account.profile.cloud.graph_scope.removesuffix(".default")
+    return " ".join(f"{resource}{name}" for name in TRAITS.permissions if name in account.permissions)
