@@ -40,6 +40,22 @@ class Rotates(Protocol):
         ...
 
 
+class Registrar(Protocol):
+    """Makes new versions of one profile's certificate known to its application."""
+
+    async def newest(self) -> str:
+        """The newest version in the vault that can sign now. Raises VaultRefused, VaultDown."""
+        ...
+
+    async def accepted(self, version: str) -> bool:
+        """Whether the authority knows it by now. Raises what `Credential.ask` raises for any other reason."""
+        ...
+
+    async def register(self, version: str) -> None:
+        """With the proof by a version that is registered. Raises AuthorityRefused (`registration_refused`), and what `accepted` raises."""
+        ...
+
+
 class Tokens(Protocol):
     """The sealed cache: tokens that outlive a process, and bars on tokens that a provider refused."""
 

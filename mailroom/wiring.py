@@ -23,7 +23,7 @@ from mailroom.gate import Gate
 from mailroom.identity import Identity
 from mailroom.keyring import Keyring
 from mailroom.model.account import Account, Profile, Settings
-from mailroom.ports import Certificates, Credential, Inbox, Parts, Sender, Store, Vault
+from mailroom.ports import Certificates, Credential, Inbox, Parts, Registrar, Sender, Store, Vault
 from mailroom.storage.keys import StoredKeys
 from mailroom.storage.lanes import StoredLanes
 from mailroom.storage.ledger import StoredLedger
@@ -136,6 +136,13 @@ def keyring() -> Keyring:
 def credential(profile: Profile) -> Credential:
     built: Credential = import_module(f"mailroom.credentials.{profile.grant}").build(profile, _parts())
     return built
+
+
+@once
+def registrars() -> dict[str, Registrar]:
+    """By the names of those profiles whose applications we may tell of new keys."""
+    allowed = [profile for profile in settings().profiles.values() if "register_as" in dict(profile.options)]
+    return {profile.name: import_module(f"mailroom.credentials.{profile.grant}").registrar(profile, _parts()) for profile in allowed}
 
 
 @cache

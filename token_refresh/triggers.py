@@ -8,6 +8,7 @@ import msgspec
 from mailroom import __version__, wiring
 from token_refresh.health import health
 from token_refresh.pace import Pace
+from token_refresh.register import Register
 from token_refresh.renew import Renew, Warn
 from token_refresh.reports import Reports
 from token_refresh.tidy import Tidy
@@ -22,6 +23,7 @@ blueprint = func.Blueprint()
 async def refresh_tokens(timer: func.TimerRequest) -> None:
     settings, pace = wiring.settings(), Pace(wiring.store())
     await Renew(settings.accounts.values(), wiring.keyring(), Reports(wiring.store()), settings.timing).run()
+    await Register(wiring.registrars(), wiring.store()).run()
     await Warn(settings.profiles.values(), wiring.vault(), pace, settings.timing).run()
     await Tidy(wiring.store(), wiring.ledger(), pace, settings.keep_days * DAY).run()
 

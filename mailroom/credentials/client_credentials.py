@@ -19,11 +19,12 @@ from mailroom import http
 from mailroom.credentials import _aadsts
 from mailroom.credentials._application import Application, Proof
 from mailroom.credentials._authority import Wire
-from mailroom.credentials._sources import Source, source_of
+from mailroom.credentials._registration import Registration
+from mailroom.credentials._sources import Source, source_of, versions_of
 from mailroom.errors import AuthorityDown, AuthorityRefused
 from mailroom.model.account import Profile
 from mailroom.model.token import Token
-from mailroom.ports import Parts
+from mailroom.ports import Parts, Registrar
 
 KEYS = {
     "tenant": True,
@@ -68,6 +69,11 @@ def _without_certificate(profile: Profile, way: str) -> Iterator[tuple[str, str,
 
 def build(profile: Profile, parts: Parts) -> ClientCredentials:
     return ClientCredentials(profile, source_of(profile, parts))
+
+
+def registrar(profile: Profile, parts: Parts) -> Registrar:
+    """Of a profile that says `register_as`."""
+    return Registration(profile, versions_of(profile, parts), parts, lambda source: ClientCredentials(profile, source))
 
 
 class ClientCredentials:
