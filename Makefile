@@ -3,10 +3,11 @@
 # make test       sets everything up and runs all tests; make unit only the quick ones
 # make check      format, lint, strict types, import contracts, tests
 # make bench-cold measures the cold start beside other clients
+# make bench-send measures sending beside other clients (needs nginx, libnginx-mod-http-echo and wrk from Debian)
 #
 # PYTHON=/path/to/python3.12 chooses the interpreter; it counts when .venv is made.
 
-.PHONY: setup demo run test unit lint check runtime-test bench-cold clean
+.PHONY: setup demo run test unit lint check runtime-test bench-cold bench-send clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 BIN := .venv/bin
@@ -40,6 +41,9 @@ runtime-test: setup .venv313/.done
 
 bench-cold: setup
 	$(BIN)/python -m bench.cold
+
+bench-send: setup
+	$(BIN)/python -m bench.send
 
 clean:
 	rm -rf .venv .venv313 $(AZURITE) bench/out

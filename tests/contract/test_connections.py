@@ -183,6 +183,118 @@ async def test_closing_closes_them_all() -> None:
         assert server.alive == 0
 
 
+async def test_a_long_answer_is_read_as_it_is_wanted() -> None:
+    """Chunks are joined to what was sent; what nobody reads yet waits at the server, not in memory."""
+    block, sent = b"x" * 65536, 0
+
+    async def long(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(400):
+            writer.write(b"10000\r\n" + block + b"\r\n")
+            await writer.drain()
+            sent += len(block)
+        writer.write(b"0\r\n\r\n")
+        return True
+
+    async with running(long) as (server, client):
+        async with client.stream("GET", "/") as response:
+            await asyncio.sleep(0.1)
+            assert sent < 200 * len(block)
+            assert sum([len(part) async for part in response.aiter_bytes()]) == 400 * len(block)
+        await client.get("/")
+        assert server.connections == 1
+
+
+async def test_long_bodies_go_out_in_parts() -> None:
+    """A body with a length and one in chunks both arrive as they are."""
+    got: list[bytes] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        body = b""
+        if not got:
+            body = await reader.readexactly(300_000)
+        else:
+            while size := int(await reader.readline(), 16):
+                body += await reader.readexactly(size)
+                await reader.readline()
+            await reader.readline()
+        got.append(body)
+        return await fine(reader, writer)
+
+    async def parts() -> AsyncIterator[bytes]:
+        for part in (b"a" * 100_000, b"", b"b" * 10):
+            yield part
+
+    async with running(take) as (server, client):
+        await client.post("/", content=b"z" * 300_000)
+        await client.post("/", content=parts())
+        assert got == [b"z" * 300_000, b"a" * 100_000 + b"b" * 10]
+        assert server.connections == 1
+
+
+async def test_a_server_that_answers_before_it_has_read_all() -> None:
+    """A refusal in the middle of an upload is the answer, and the connection is not used again."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        return False
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b"x" * 65536
+            await asyncio.sleep(0)
+
+    async with running(refuse) as (server, client):
+        assert (await client.post("/", content=endless())).status_code == 413
+        await client.post("/", content=b"")
+        assert server.connections == 2
+
+
+async def test_interim_answers_and_answers_without_body() -> None:
+    """100 and 103 are no answers; 204 and HEAD have no body, whatever their headers say."""
+    answers = [
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK,
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+    ]
+
+    async def turn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        writer.write(answers.pop(0))
+        return True
+
+    async with running(turn) as (_, client):
+        first = await client.get("/")
+        assert (first.text, "link" in first.headers) == ("ok", False)
+        assert (await client.get("/")).status_code == 204
+        assert (await client.head("/")).headers["content-length"] == "2"
+
+
+async def test_an_answer_without_length_ends_with_its_connection() -> None:
+    """HTTP/1.0's way: what came before the end is the body; a cut one with a length is a failure."""
+
+    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nall of")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.write(b" it")
+        return False
+
+    async with running(old) as (_, client):
+        assert (await client.get("/")).text == "all of it"
+
+
+@pytest.mark.parametrize("headers", [{"X-A": "b\r\nX-C: d"}, {"X-A\n": "b"}, {"X-A": "b\0"}])
+async def test_no_header_smuggles_another(headers: dict[str, str]) -> None:
+    """A line break in a header is refused before anything is written."""
+    async with running(fine) as (server, client):
+        with pytest.raises(httpx.LocalProtocolError):
+            await client.get("/", headers=headers)
+        assert server.requests == 0
+
+
 async def test_behind_a_proxy_httpx_finds_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the environment names a proxy, requests go through it."""
     asked: list[bytes] = []
