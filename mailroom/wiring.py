@@ -158,7 +158,11 @@ def inbox(account: Account) -> Inbox:
 
 
 def scope(account: Account) -> str:
-    wanted: str = import_module(f"mailroom.providers.{account.provider}").scope(account)
+    """What a token for this account is asked for: what the application was granted, or what a user is asked to consent to."""
+    provider = import_module(f"mailroom.providers.{account.provider}")
+    grant = import_module(f"mailroom.credentials.{account.profile.grant}")
+    delegated = getattr(provider, "delegated_scope", None) if getattr(grant, "DELEGATED", False) else None
+    wanted: str = (delegated or provider.scope)(account)
     return wanted
 
 
