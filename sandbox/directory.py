@@ -25,6 +25,7 @@ from sandbox.users import Delegations, User
 __all__ = [
     "API",
     "GRAPH",
+    "OUTLOOK",
     "STORAGE",
     "TOKEN_EXCHANGE",
     "VAULT",
@@ -42,6 +43,7 @@ GRAPH = "https://graph.microsoft.com"
 VAULT = "https://vault.azure.net"
 STORAGE = "https://storage.azure.com"
 TOKEN_EXCHANGE = "api://AzureADTokenExchange"
+OUTLOOK = "https://outlook.office365.com"
 API = "api://mailroom"
 
 
@@ -146,6 +148,7 @@ class Directory:
             Resource(VAULT, "cfa8b339-82a2-471a-a3c9-0fc0be7a4093"),
             Resource(STORAGE, "e406a681-f3d4-42a8-90b6-c2b029497af1"),
             Resource(TOKEN_EXCHANGE, "fb60f99c-7a34-4190-8149-302f77469936", version=2),
+            Resource(OUTLOOK, "00000002-0000-0ff1-ce00-000000000000", aliases={"https://outlook.office.com"}),
         ]
 
     def register(self, app: App) -> App:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandbox.refusals import BODIES
 
-SERVICES = ("graph", "entra", "vault", "identity", "google")
+SERVICES = ("graph", "entra", "vault", "identity", "google", "smtp")
 STATUSES = ("202", "400", "401", "403", "404", "429", "500", "502", "503", "504", "507")
 ANSWERS = (*STATUSES, "hang", "cut", "garbage", "html")
+SMTP_ANSWERS = ("hang", "cut", "garbage", "strip")  # besides replies such as "451 4.7.0 Later"; `strip` takes STARTTLS out of EHLO's answer
+SMTP_REPLY = re.compile(r"[2345]\d\d( [ -~]*)?")
 LAG = "sandbox.lag"
 
 
@@ -50,7 +53,8 @@ class Fault:
     def meets(self, service: str, method: str, path: str) -> bool:
         spent = self.times is not None and self.hits >= self.times
         wanted = self.method is None or self.method.upper() == method
-        return not spent and wanted and service == self.service and self.path.lower() in path.lower()
+        there = path.lower().startswith(self.path.lower()) if service == "smtp" else self.path.lower() in path.lower()
+        return not spent and wanted and service == self.service and there
 
 
 def _is_text(value: object) -> bool:
@@ -65,7 +69,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "service": (lambda v: v in SERVICES, f"one of {', '.join(SERVICES)}"),
     "path": (_is_text, "part of a path, such as sendMail"),
     "method": (_is_text, "an HTTP method"),
-    "answer": (lambda v: v in ANSWERS, f"one of {', '.join(ANSWERS)}"),
+    "answer": (_is_text, f"one of {', '.join(ANSWERS)}; of smtp a reply, or one of {', '.join(SMTP_ANSWERS)}"),
     "after_accepting": (lambda v: isinstance(v, bool), "true or false"),
     "retry_after": (_is_seconds, "seconds"),
     "times": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0, "how often, from 1"),
@@ -88,7 +92,13 @@ def fault_from(spec: dict[str, Any]) -> Fault:
         raise BadFault("service", None, FIELDS["service"][1])
     if not {"answer", "delay", "lag"} & values.keys():
         raise BadFault("answer", None, FIELDS["answer"][1])
+    if "answer" in values and not _answers(values["service"], values["answer"]):
+        raise BadFault("answer", values["answer"], FIELDS["answer"][1])
     return Fault(**values)
+
+
+def _answers(service: str, answer: str) -> bool:
+    return answer in SMTP_ANSWERS or SMTP_REPLY.fullmatch(answer) is not None if service == "smtp" else answer in ANSWERS
 
 
 class Faults:
