@@ -81,13 +81,13 @@ class Certificate:
         return self.certificate.fingerprint(hashes.SHA1()).hex()
 
 
-def certificate(*, ended: bool = False) -> Certificate:
+def certificate(*, ended: bool = False, starts: timedelta = timedelta(days=-10)) -> Certificate:
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=10))
+        .not_valid_before(now + starts)
         .not_valid_after(now + timedelta(days=-1 if ended else 10))
         .sign(key, hashes.SHA256())
     )
