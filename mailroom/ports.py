@@ -271,8 +271,11 @@ class Preparer(Protocol):
 class Inbox(Protocol):
     """Reads one folder of one mailbox, page by page."""
 
-    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False) -> Page:
-        """The page behind `link`, or the first one. Raises CursorLost when the provider has forgotten the link."""
+    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False, since: float = 0.0) -> Page:
+        """The page behind `link`, or the first one. Raises CursorLost when the provider has forgotten the link.
+
+        A provider may leave out what was received before `since`, in seconds since the epoch: it is no news.
+        """
         ...
 
     async def mime(self, account: Account, message_id: str, token: Token) -> bytes | None:

@@ -92,7 +92,8 @@ class Sync:
         """None when the provider has forgotten the cursor: then the folder is walked anew."""
         ids_only = cursor.walking and account.since is None
         try:
-            return await self._ask(account, lambda inbox, token: inbox.page(account, cursor.link or None, token, ids_only=ids_only))
+            link, since = cursor.link or None, cursor.since
+            return await self._ask(account, lambda inbox, token: inbox.page(account, link, token, ids_only=ids_only, since=since))
         except CursorLost as lost:
             record("cursor.lost", warn=True, account=account.name)
             if cursor.link:

@@ -67,7 +67,7 @@ class KeyFile:
     async def _read(self, *, fresh: bool = False) -> ServiceAccountKey:
         name, vault = self._profile.secret or "", self._vault()
         text = await vault.secret(name, fresh=fresh)
-        own = self._options.get("p12_password")
+        own = self._options.get("password_secret")
         password = await vault.secret(own, fresh=fresh) if own else None
         email, alias = self._options.get("service_account", ""), self._options.get("alias", "")
         return await asyncio.to_thread(opened, name, text, email=email, password=password, alias=alias)

@@ -83,7 +83,7 @@ def _from_p12(name: str, text: str, password: str | None, alias: str) -> Service
     except ValueError as error:
         detail = f"The .p12 in the secret {name!r} does not open with {'this' if password else 'its usual'} password."
         raise VaultRefused(
-            "google_p12_password", detail, "Set its password in the vault and name that secret as the profile's `p12_password`."
+            "google_p12_password", detail, "Set its password in the vault and name that secret as the profile's `password_secret`."
         ) from error
     named = (found.cert.friendly_name or b"").decode("utf-8", "replace") if found.cert else ""
     if alias and alias != named:

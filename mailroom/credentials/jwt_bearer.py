@@ -20,7 +20,7 @@ from mailroom.model.account import Profile
 from mailroom.model.token import Token
 from mailroom.ports import Parts
 
-KEYS = {"secret": True, "service_account": False, "p12_password": False, "alias": False}
+KEYS = {"secret": True, "service_account": False, "password_secret": False, "alias": False}
 PER_MAILBOX = True
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TIMEOUT = 10.0

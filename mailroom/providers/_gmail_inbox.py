@@ -24,6 +24,7 @@ from mailroom.providers._gmail_wire import GmailWire
 
 PAGE = 50  # each mail of a page costs one question more, for its date
 AT_ONCE = 4
+CLOCKS_APART = 60  # seconds, storage's and Gmail's
 SYSTEM_LABELS = frozenset({"INBOX", "SENT", "SPAM", "TRASH", "STARRED", "IMPORTANT", "UNREAD"})
 
 
@@ -92,7 +93,7 @@ class _History(msgspec.Struct, frozen=True):
 class GmailInbox(GmailWire):
     """ports.Inbox."""
 
-    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False, since: float | None = None) -> Page:
+    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False, since: float = 0.0) -> Page:
         """The first page of a walk notes where the history stands, so that what comes meanwhile is seen after it."""
         place = Place.read(link) if link else await self._start(account, since, token)
         return await (self._walk if place.walk else self._follow)(account, place, token)
@@ -107,10 +108,10 @@ class GmailInbox(GmailWire):
         except binascii.Error as error:
             raise NotSent("answer_unreadable", "Gmail's copy of a mail is no base64.") from error
 
-    async def _start(self, account: Account, since: float | None, token: Token) -> Place:
+    async def _start(self, account: Account, since: float, token: Token) -> Place:
         label = await self._label(account, token)
         profile = answers.found(await self._asked(account, "/profile", token), _Profile)
-        return Place(label, profile.history, walk=True, since=max(0, int(since or 0) - 1))
+        return Place(label, profile.history, walk=True, since=max(0, int(since) - CLOCKS_APART))
 
     async def _label(self, account: Account, token: Token) -> str:
         """The id of the account's folder: system labels are named by their ids, others have both."""

@@ -42,7 +42,7 @@ class _Delta(msgspec.Struct, frozen=True):
 class GraphInbox(GraphWire):
     """ports.Inbox."""
 
-    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False) -> Page:
+    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False, since: float = 0.0) -> Page:
         """What is asked for is baked into the links, so the first page asks for all that later ones need; only their size may change.
 
         No `changeType=created`: a mail that was moved away and back never counts as created again, but shows once it changes.

@@ -101,7 +101,7 @@ async def test_a_p12_key_signs_too(place: Place) -> None:
     assert await place.credential(options=(("service_account", ROBOT),)).ask(SCOPE)
     place.vault.secrets |= {"robot": base64.encodebytes(place.office.robot.new_p12_key("s3cret", "mailer")).decode(), "pw": "s3cret"}
     place.vault.kept.clear()
-    options = (("alias", "mailer"), ("p12_password", "pw"), ("service_account", ROBOT))
+    options = (("alias", "mailer"), ("password_secret", "pw"), ("service_account", ROBOT))
     assert await place.credential(options=options).ask(SCOPE)
 
 

@@ -97,7 +97,7 @@ class _Provider:
             raise self.house.ask_error
         return [None]
 
-    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False) -> Page:
+    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False, since: float = 0.0) -> Page:
         if self.house.page_error:
             raise self.house.page_error
         return Page((Arrival("1", datetime.now(UTC)),), "next", last=False)

@@ -38,6 +38,7 @@ class FakeMailbox:
     forgotten: bool = False
     faults: list[ProviderError] = field(default_factory=list)
     sizes: list[bool] = field(default_factory=list)
+    horizons: set[float] = field(default_factory=set)
     calls: int = 0
     dies_in: int | None = None
 
@@ -48,9 +49,10 @@ class FakeMailbox:
     def change(self, name: str) -> None:
         self.log.append(name)
 
-    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False) -> Page:
+    async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False, since: float = 0.0) -> Page:
         self._step()
         self.sizes.append(ids_only)
+        self.horizons.add(since)
         if link and self.forgotten:
             self.forgotten = False
             raise CursorLost("410")
@@ -151,12 +153,14 @@ async def test_a_new_mail_is_stored_and_announced() -> None:
 async def test_the_first_sync_starts_from_now() -> None:
     """What lay in the mailbox before is walked over by ids alone, without an event; what comes during the walk is announced."""
     room = Room()
+    started = room.clock()
     for number in range(10):
         room.mailbox.deliver(f"old{number}", room.clock() - 1000 + number)
     room.mailbox.deliver("during")
     await room.run()
     assert room.announced == ["during"]
     assert all(room.mailbox.sizes)
+    assert room.mailbox.horizons == {float(int(started))}
     await room.run()
     assert room.mailbox.sizes[-1] is False
 
