@@ -17,7 +17,7 @@ MECHANISMS = ("xoauth2", "oauthbearer")  # the first that a server offers is tak
 class _Challenge(msgspec.Struct, frozen=True):
     """RFC 7628, 3.2.2; Google's `status` is a number as text."""
 
-    status: str = ""
+    status: str | int = ""
     scope: str = ""
 
 
@@ -53,7 +53,7 @@ def dismissal(mechanism: str) -> bytes:
 def challenge(text: str) -> str:
     """What the 334 said, as a sentence's part: "invalid_token, scope mail.send"; "" where it said nothing that can be read."""
     try:
-        read = msgspec.json.decode(base64.b64decode(text), type=_Challenge, strict=False)
+        read = msgspec.json.decode(base64.b64decode(text), type=_Challenge)
     except (ValueError, msgspec.DecodeError):
         return ""
-    return ", ".join(part for part in (read.status[:40], f"scope {read.scope[:100]}" if read.scope else "") if part)
+    return ", ".join(part for part in (str(read.status)[:40], f"scope {read.scope[:100]}" if read.scope else "") if part)

