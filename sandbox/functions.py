@@ -39,12 +39,14 @@ async def functions(services: Services, folder: Path, pace: Pace, *, lease: floa
 
 
 @asynccontextmanager
-async def host(services: Services, folder: Path, accounts: str, *, lease: float | None = None) -> AsyncIterator[tuple[str, Process]]:
-    """As `functions`, with accounts of one's own and the process that runs them."""
+async def host(
+    services: Services, folder: Path, accounts: str, *, lease: float | None = None, poll: float | None = None
+) -> AsyncIterator[tuple[str, Process]]:
+    """As `functions`, with accounts of one's own and the process that runs them. `poll` is the longest pause between looks at a queue."""
     (folder / "accounts.toml").write_text(accounts)
     await _make_queues(services.storage)
     log = folder / "functions.log"
-    process = await _start(environment(services, folder / "accounts.toml"), log, lease)
+    process = await _start(environment(services, folder / "accounts.toml"), log, lease, poll)
     try:
         yield await _ready(process, log), process
     finally:
@@ -76,11 +78,11 @@ def environment(services: Services, accounts: Path) -> dict[str, str]:
     }
 
 
-async def _start(env: dict[str, str], log: Path, lease: float | None) -> Process:
+async def _start(env: dict[str, str], log: Path, lease: float | None, poll: float | None) -> Process:
     """In a process group of its own: Ctrl-C in a terminal is for us, who then end it in order. If we die, its standard input ends."""
     command = [sys.executable, "-m", "sandbox.host", "--app", str(ROOT), "--end-with-stdin"]
-    if lease is not None:
-        command += ["--lease", str(lease)]
+    for option, value in (("--lease", lease), ("--poll", poll)):
+        command += [] if value is None else [option, str(value)]
     with log.open("ab") as file:
         return await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=env, stdin=PIPE, stdout=PIPE, stderr=file, process_group=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import uuid
@@ -20,9 +21,10 @@ from sandbox.directory import API, GRAPH
 from sandbox.functions import host
 from sandbox.host.queues import Message, Queue
 from sandbox.host.storage import Storage
-from sandbox.services import Services, services
+from sandbox.services import CUSTOMER, Services, services
 
 EVERY_SECOND = "* * * * * *"
+POLL = 0.3
 QUICK = Pace(sweep=EVERY_SECOND, sync=EVERY_SECOND)
 
 
@@ -42,9 +44,12 @@ class Functions:
         answer = await self.http.get(f"messages/{name}")
         return dict(answer.json()) if answer.is_success else {}
 
-    async def settled(self, name: str) -> dict[str, Any] | None:
-        found = await self.mail(name)
-        return None if found.get("status") in (None, "pending", "sending", "in_doubt") else found
+    async def settled(self, name: str, patience: float = 30.0) -> dict[str, Any]:
+        """The mail as it ended."""
+        async with asyncio.timeout(patience):
+            while (found := await self.mail(name)).get("status") in (None, "pending", "sending", "in_doubt"):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.2)
+        return found
 
     async def kill(self) -> None:
         """SIGKILL: it gets no chance to put anything away."""
@@ -64,6 +69,10 @@ class OwnTown:
     def billing(self) -> str:
         return self.services.mailboxes[0]
 
+    @property
+    def support(self) -> str:
+        return self.services.mailboxes[1]
+
     @asynccontextmanager
     async def functions(
         self, pace: Pace = QUICK, *, where: Services | None = None, more: str = "", lease: float | None = None
@@ -71,7 +80,7 @@ class OwnTown:
         """`where` is another set of services, of which some may lie elsewhere; `more` is added to accounts.toml."""
         told, head = where or self.services, self.bearer("caller", API)
         async with (
-            host(told, self.folder, accounts_toml(told, pace) + more, lease=lease) as (url, process),
+            host(told, self.folder, accounts_toml(told, pace) + more, lease=lease, poll=POLL) as (url, process),
             httpx.AsyncClient(base_url=url, headers=head, timeout=60, trust_env=False) as http,
         ):
             yield Functions(process, http)
@@ -121,8 +130,11 @@ class OwnTown:
 
 @asynccontextmanager
 async def own_town(folder: Path, *, certificate: bool = True) -> AsyncIterator[OwnTown]:
-    """Without `certificate` the vault is empty."""
-    async with services(folder) as running, httpx.AsyncClient(verify=running.ca.context(), trust_env=False, timeout=30) as http:
+    """Without `certificate` the vault is empty. The customer has a mailbox, but no account with us."""
+    async with (
+        services(folder, customers=[CUSTOMER]) as running,
+        httpx.AsyncClient(verify=running.ca.context(), trust_env=False, timeout=30) as http,
+    ):
         if certificate:
             running.make_certificate()
         yield OwnTown(running, folder, http)
