@@ -6,15 +6,16 @@ import base64
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+from starlette.types import ASGIApp
 
-from sandbox import control
+from sandbox import control, entra
 from sandbox import graph as sandbox_graph
 from sandbox.ca import Ca
 from sandbox.directory import GRAPH, Directory
@@ -42,6 +43,7 @@ class City:
     """`url` ends in /v1.0; `control` is where the control is served."""
 
     directory: Directory
+    ca: Ca
     faults: Faults
     graph: Graph
     clock: Clock
@@ -125,17 +127,21 @@ class Office:
 async def city(folder: Path) -> AsyncIterator[City]:
     clock = Clock()
     directory, ca, faults = town(), Ca.create(folder), Faults()
-    directory.authority, directory.now = "https://login.example", clock.now
+    directory.now = clock.now
     graph = sandbox_graph.create(directory, faults)
-    served = await serve(graph, ca)
-    controlled = await serve(control.create(faults, graph, directory), None)
-    try:
-        async with httpx.AsyncClient(verify=ca.context(), timeout=5.0) as http:
-            yield City(directory, faults, graph, clock, http, f"{served.url}/v1.0", controlled.url)
-    finally:
-        faults.clear()
-        await served.stop()
-        await controlled.stop()
+    async with AsyncExitStack() as running:
+
+        async def start(app: ASGIApp, tls: Ca | None) -> str:
+            served = await serve(app, tls)
+            running.push_async_callback(served.stop)
+            return served.url
+
+        directory.authority = await start(entra.create(directory, faults), ca)
+        url, controlled = await start(graph, ca), await start(control.create(faults, graph, directory), None)
+        directory.alias(GRAPH, url)
+        http = await running.enter_async_context(httpx.AsyncClient(verify=ca.context(), timeout=5.0))
+        running.callback(faults.clear)
+        yield City(directory, ca, faults, graph, clock, http, f"{url}/v1.0", controlled)
 
 
 def person(address: str, name: str | None = None) -> dict[str, Any]:
