@@ -93,12 +93,15 @@ async def _material(profile: Profile, house: House) -> Line:
     """What the grant signs in with, as the vault has it. Never shown, only described."""
     if profile.certificate:
         return await _certificate(profile.certificate, house)
-    if profile.secret:
+    if profile.vault_secrets:
         try:
-            await house.vault().secret(profile.secret, fresh=True)
+            for name in profile.vault_secrets:
+                await house.vault().secret(name, fresh=True)
         except MailroomError as error:
             return _failed("secret", error)
-        return Line(True, "secret", f"{profile.secret} is in the vault")
+        return Line(
+            True, "secret", f"{' and '.join(profile.vault_secrets)} {'is' if len(profile.vault_secrets) == 1 else 'are'} in the vault"
+        )
     return Line(None, "vault", "nothing to check: this grant signs in with nothing from the vault")
 
 

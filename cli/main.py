@@ -6,10 +6,11 @@ import argparse
 import asyncio
 import re
 import sys
+import webbrowser
 from collections.abc import Sequence
 from typing import NoReturn
 
-from cli import check
+from cli import check, login
 from mailroom import wiring
 from mailroom.errors import BadSettings
 
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = ", ".join(sorted(accounts)) or "none"
         print(f"mailroom: there is no account {given.account!r}. Known accounts: {known}.", file=sys.stderr)
         return USAGE
+    if given.command == "login":
+        return asyncio.run(_login(given.account, given.way, opens=given.opens))
     return asyncio.run(_check(given.account, given.send_to))
 
 
@@ -46,6 +49,22 @@ async def _check(name: str, send_to: str | None) -> int:
     return 1 if failed else 0
 
 
+async def _login(name: str, way: login.Way | None, *, opens: bool) -> int:
+    settings = wiring.settings()
+    async with wiring.client():
+        try:
+            store = wiring.store() if settings.storage else None
+            steps = login.Login(wiring, wiring.vault(), store, lambda text: print(text, flush=True), webbrowser.open if opens else None)
+        except BadSettings as error:
+            print(check.settings_wrong(error))
+            return 1
+        good = False
+        async for line in steps.run(settings.accounts[name], way):
+            print(line, flush=True)
+            good = line.ok is True
+    return 0 if good else 1
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _OneLine(prog="mailroom", description="Mail by OAuth 2.0 from Azure Functions: what an account can do, seen from here.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -56,6 +75,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     checks.add_argument("account", metavar="ACCOUNT", help="its name in accounts.toml")
     checks.add_argument("--send-to", metavar="ADDRESS", type=_address, help="send one test mail there; nothing is sent without it")
+    logins = commands.add_parser(
+        "login",
+        help='sign in for an account whose grant is "refresh_token"; the refresh token goes into the vault',
+        description="Signs a person in for an account; the refresh token goes into the vault. Exit status 0: it is there; 1: it is not.",
+    )
+    logins.add_argument("account", metavar="ACCOUNT", help="its name in accounts.toml")
+    ways = logins.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--device-code", dest="way", action="store_const", const="device", help="with a code, on any device; of a public client"
+    )
+    ways.add_argument("--browser", dest="way", action="store_const", const="browser", help="in a browser of this machine")
+    logins.add_argument("--no-open", dest="opens", action="store_false", help="only print the page's address, and open no browser")
     return parser
 
 

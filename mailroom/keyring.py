@@ -29,10 +29,11 @@ class Wanted(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its name in the sealed cache: another tenant, client, authority or mailbox under the same profile name is another token."""
+        """Its name in the sealed cache: another tenant, client, authority, user or mailbox under the same profile name is another token."""
         profile = self.profile
         parts = (profile.name, profile.cloud.authority, profile.tenant, profile.client_id, self.scope)
-        return "|".join((*parts, profile.subject) if profile.subject else parts)
+        whose = (dict(profile.options).get("username", ""), profile.subject)
+        return "|".join((*parts, *filter(None, whose)))
 
 
 class _Rest(NamedTuple):

@@ -74,7 +74,7 @@ class Warn:
         except AccountFault as error:
             record("vault.unreadable", warn=True, code=error.code, detail=error.detail, next_step=error.next_step)
             return
-        used = {("secret", profile.secret) for profile in self.profiles} | {
+        used = {("secret", name) for profile in self.profiles for name in profile.vault_secrets} | {
             ("certificate", profile.certificate) for profile in self.profiles
         }
         for kind, name, end in ends:

@@ -6,6 +6,8 @@ import azure.functions as func
 import msgspec
 
 from mailroom import __version__, wiring
+from mailroom.storage.refresh_tokens import RefreshTokens
+from token_refresh.delegated import Rotate
 from token_refresh.health import health
 from token_refresh.pace import Pace
 from token_refresh.register import Register
@@ -23,6 +25,8 @@ blueprint = func.Blueprint()
 async def refresh_tokens(timer: func.TimerRequest) -> None:
     settings, pace = wiring.settings(), Pace(wiring.store())
     await Renew(settings.accounts.values(), wiring.keyring(), Reports(wiring.store()), settings.timing).run()
+    tokens = RefreshTokens(wiring.store(), wiring.vault())
+    await Rotate(settings.accounts.values(), wiring.credential, wiring.scope, tokens).run()
     await Register(wiring.registrars(), wiring.store()).run()
     await Warn(settings.profiles.values(), wiring.vault(), pace, settings.timing).run()
     await Tidy(wiring.store(), wiring.ledger(), pace, settings.keep_days * DAY).run()

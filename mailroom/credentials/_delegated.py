@@ -1,7 +1,7 @@
 """What the grants of users have in common: one question to msal at a time, with the application's own proof where it has one.
 
 A public client (RFC 6749, 2.1) has none: its profile names no secret, certificate or identity. Users' tokens are asked for once an hour, so
-each question has an application of its own: no thread shares one, and no token stays behind in msal's cache.
+each question has an application of its own: no thread shares one, and no token stays behind.
 """
 
 from __future__ import annotations
@@ -124,6 +124,16 @@ class Client:
             raise AuthorityDown("authority_timeout", "The authority did not answer in time.") from error
 
 
+class NoCache:
+    """What msal takes for its `token_cache`: it would keep the tokens, and tell its log of spent codes and their verifiers."""
+
+    def add(self, event: Mapping[str, Any]) -> None: ...
+
+    def remove_rt(self, item: Mapping[str, Any]) -> None: ...
+
+    def update_rt(self, item: Mapping[str, Any], new: str) -> None: ...
+
+
 def unreadable(what: str) -> AuthorityDown:
     return AuthorityDown("authority_unreadable", f"The authority's answer is {what}.", "Check the profile's `cloud`.")
 
@@ -144,6 +154,7 @@ def _application(profile: Profile, proof: Proof | None, wire: Wire) -> Any:
         "authority": f"{profile.cloud.authority}/{profile.tenant}",
         "instance_discovery": False,
         "http_client": wire,
+        "token_cache": NoCache(),
     }
     try:
         if proof is None:

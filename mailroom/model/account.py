@@ -47,6 +47,12 @@ class Profile(msgspec.Struct, frozen=True):
     options: tuple[tuple[str, str], ...] = ()
     subject: str = ""  # the mailbox that it signs in for, where each has a token of its own (the grant's PER_MAILBOX)
 
+    @property
+    def vault_secrets(self) -> tuple[str, ...]:
+        """The names of the secrets that it signs in with: `secret`, and each option whose key ends in `_secret`."""
+        more = (value for key, value in self.options if key.endswith("_secret"))
+        return (*([self.secret] if self.secret else []), *more)
+
 
 class Size(msgspec.Struct, frozen=True):
     """Mails up to a limit in bytes, and what sending them needs besides the permission to send: all of `needs`."""

@@ -6,11 +6,12 @@ older token could overwrite the token that somebody has just signed in for.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
-from mailroom.errors import StorageConflict
+from mailroom.errors import StorageConflict, StorageDown
 from mailroom.model.places import TOKENS_TABLE
 from mailroom.model.row import Change, Row
 from mailroom.ports import Store, Vault
@@ -51,8 +52,7 @@ class RefreshTokens:
         await self._end(turn, self.store.now() + (self.retry if failed else self.rotate))
 
     async def _end(self, turn: Row, due: float) -> None:
-        """A turn that ran out is somebody else's to end by now."""
-        try:
-            await self.store.write(TOKENS_TABLE, [Change("replace", msgspec.structs.replace(turn, values={"held_until": 0.0, "due": due}))])
-        except StorageConflict:
-            return
+        """A turn that ran out is somebody else's to end by now, and one that cannot be ended runs out by itself."""
+        ended = msgspec.structs.replace(turn, values={"held_until": 0.0, "due": due})
+        with suppress(StorageConflict, StorageDown):
+            await self.store.write(TOKENS_TABLE, [Change("replace", ended)])
