@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from sandbox.directory import API, GRAPH, STORAGE, VAULT
-from sandbox.services import CERTIFICATE, Services
+from sandbox.services import CERTIFICATE, REPORTS, Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ def accounts_toml(services: Services, pace: Pace) -> str:
             "graph_scope": f"{GRAPH}/.default",
             "vault_resource": VAULT,
             "storage_resource": STORAGE,
+            "smtp": services.smtp.removeprefix("smtp://"),
         },
         "auth.sandbox": {
             "grant": "client_credentials",
@@ -50,6 +51,7 @@ def accounts_toml(services: Services, pace: Pace) -> str:
             }
             for address in services.mailboxes
         },
+        f"accounts.{json.dumps(REPORTS)}": {"provider": "smtp", "address": REPORTS, "auth": "sandbox", "rate": 6000},
         "callers.caller": {"client_id": caller, "accounts": ["*"], "operations": ["send", "read", "manage"]},
         "api": {"tenant": directory.tenant, "audience": [API, api]},
         "timing": {

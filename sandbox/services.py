@@ -1,5 +1,5 @@
-"""Everything that the sandbox plays, in this process and on free ports: Entra ID, Key Vault, the identity endpoint, Graph, its control,
-and Azurite beside them. The functions run in a process of their own: `functions.py`.
+"""Everything that the sandbox plays, in this process and on free ports: Entra ID, Key Vault, the identity endpoint, Graph, SMTP, its
+control, and Azurite beside them. The functions run in a process of their own: `functions.py`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.types import ASGIApp
 
-from sandbox import entra, identity, vault
+from sandbox import entra, identity, smtp, vault
 from sandbox.azurite import Azurite
 from sandbox.ca import Ca
 from sandbox.control import create as create_control
-from sandbox.directory import API, GRAPH, Directory
+from sandbox.directory import API, GRAPH, OUTLOOK, Directory
 from sandbox.faults import Faults
 from sandbox.graph import create as create_graph
 from sandbox.serve import Served, serve
 from sandbox.town import town
 
 MAILBOXES = ("billing@contoso.example", "support@contoso.example")
+REPORTS = "reports@contoso.example"  # its account sends by SMTP
 CUSTOMER = "ann@fabrikam.example"
 CERTIFICATE = "mailroom-graph"
 
@@ -43,6 +44,7 @@ class Services:
     identity_header: str
     control: str
     storage: str
+    smtp: str
 
     @property
     def scope(self) -> str:
@@ -60,7 +62,7 @@ class Services:
 async def services(folder: Path, *, lifetime: int = 3599, customers: Collection[str] = ()) -> AsyncIterator[Services]:
     """`folder` gets the CA's files; `lifetime` is that of applications' tokens, in seconds; `customers` have mailboxes but no account."""
     async with AsyncExitStack() as running:
-        ca, faults, directory = Ca.create(folder / "ca"), Faults(), town((*MAILBOXES, *customers), lifetime=lifetime)
+        ca, faults, directory = Ca.create(folder / "ca"), Faults(), town((*MAILBOXES, REPORTS, *customers), lifetime=lifetime)
         storage = await running.enter_async_context(Azurite())
         contents, header = vault.Vault(directory.now), identity.new_header()
         graph = create_graph(directory, faults)
@@ -76,6 +78,10 @@ async def services(folder: Path, *, lifetime: int = 3599, customers: Collection[
         vault_at = await start(vault.create(directory, faults, contents), ca)
         identity_at = await start(identity.create(directory, faults, header), None)
         control_at = await start(create_control(faults, graph, directory), None)
+        smtp_at = await smtp.serve(directory, faults, graph.office, ca)
+        running.push_async_callback(smtp_at.stop)
+        directory.app("graph").app_roles[OUTLOOK] = ["SMTP.SendAsApp"]
+        directory.app("graph").exchange[REPORTS] = {"FullAccess"}
         running.callback(faults.clear)  # first of all: what hangs would hold the servers up
         yield Services(
             ca=ca,
@@ -90,4 +96,5 @@ async def services(folder: Path, *, lifetime: int = 3599, customers: Collection[
             identity_header=header,
             control=control_at.url,
             storage=storage.connection_string,
+            smtp=smtp_at.url,
         )

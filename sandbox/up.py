@@ -46,6 +46,7 @@ def addresses(town: Services, url: str) -> dict[str, Any]:
         "apps": [{"name": app.name, "client_id": app.client_id, "secret": app.secret} for app in apps],
         "scope": town.scope,
         "graph": town.graph,
+        "smtp": town.smtp,
         "vault": town.vault,
         "storage": town.storage,
         "functions": url,
@@ -64,6 +65,7 @@ The sandbox is up. Ctrl-C ends it.
   mailboxes   {told["control"]}   (a page: {", ".join(told["mailboxes"])})
   Entra ID    {told["authority"]}/{told["tenant"]}
   Graph       {told["graph"]}
+  SMTP        {told["smtp"]}   (the account reports@contoso.example)
   Key Vault   {told["vault"]}
   trust       {told["ca"]}
   log         {log}
