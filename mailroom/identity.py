@@ -16,7 +16,7 @@ import msgspec
 
 from mailroom.errors import IdentityDown
 from mailroom.flight import Flight
-from mailroom.http import repeated
+from mailroom.http import repeated, retry_after
 from mailroom.model.token import Token
 
 if TYPE_CHECKING:
@@ -84,11 +84,7 @@ class Identity:
     async def _from_platform(self, resource: str) -> Token:
         response = await self._asked(resource)
         if not response.is_success:
-            raise IdentityDown(
-                "identity_refused",
-                f"The identity endpoint answered {response.status_code} for {resource}.",
-                "Assign the identity to the app; where it is a user-assigned one, AZURE_CLIENT_ID must be its client id.",
-            )
+            raise _refused(response, resource)
         try:
             answer = msgspec.json.decode(response.content, type=_Answer)
             return Token(answer.access_token, float(answer.expires_on))
@@ -122,6 +118,20 @@ class Identity:
                 "Sign in with `az login`, or for local storage set AzureWebJobsStorage to a connection string.",
             ) from error
         return Token(found.token, float(found.expires_on))
+
+
+def _refused(response: httpx.Response, resource: str) -> IdentityDown:
+    detail = f"The identity endpoint answered {response.status_code} for {resource}."
+    if response.status_code in _AGAIN:
+        passes = (
+            "This passes by itself; if it lasts, check that the profile's `cloud` is this app's own: the platform knows no other's APIs."
+        )
+        return IdentityDown("identity_busy", detail, passes, retry_after=retry_after(response.headers))
+    return IdentityDown(
+        "identity_refused",
+        detail,
+        "Assign the identity to the app; where it is a user-assigned one, AZURE_CLIENT_ID must be its client id.",
+    )
 
 
 def _default_credential() -> DeveloperCredential:

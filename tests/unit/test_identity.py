@@ -112,7 +112,7 @@ def test_a_passing_fault_passes() -> None:
     [
         (httpx.ConnectError(""), "identity_down"),
         (httpx.Response(400, json={"statusCode": 400, "message": "No User Assigned Identity found"}), "identity_refused"),
-        (httpx.Response(500), "identity_refused"),
+        (httpx.Response(500), "identity_busy"),
         (httpx.Response(200, text="<html>"), "identity_unreadable"),
         (httpx.Response(200, json={"access_token": "t", "expires_on": "tomorrow"}), "identity_unreadable"),
     ],
