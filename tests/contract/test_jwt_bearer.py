@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from mailroom.credentials.jwt_bearer import JwtBearer
 from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused, VaultDown, VaultRefused
 from mailroom.model.account import Profile
 from mailroom.ports import Credential
+from mailroom.settings.clouds import CLOUDS
 from sandbox.google.workspace import MODIFY, READONLY, SEND, p12
 from sandbox.vault import pfx
 from tests.contract import sandbox_google
@@ -103,6 +105,35 @@ async def test_a_p12_key_signs_too(place: Place) -> None:
     place.vault.kept.clear()
     options = (("alias", "mailer"), ("password_secret", "pw"), ("service_account", ROBOT))
     assert await place.credential(options=options).ask(SCOPE)
+
+
+def in_vault(place: Place, *, uploaded: bool) -> None:
+    """A new version of the vault's certificate, and whether Google knows it."""
+    key, certificate = pfx.self_signed({})
+    place.vault.certificates.setdefault("google", []).append((certificate, key))
+    if uploaded:
+        place.office.robot.register(key.public_key())
+
+
+BY_VAULT = {"secret": None, "certificate": "google", "options": (("key", "vault"), ("service_account", ROBOT))}
+
+
+async def test_a_key_that_never_leaves_the_vault(place: Place) -> None:
+    """The vault signs: no secret is read, no private key is anywhere but there, and Google takes the signature."""
+    in_vault(place, uploaded=True)
+    assert await place.credential(**BY_VAULT).ask(SCOPE)
+    assert place.vault.reads == []
+
+
+async def test_a_version_that_google_does_not_know_yet(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """The one before signs in meanwhile, and an event says so; without any that Google knows it is refused."""
+    in_vault(place, uploaded=True)
+    in_vault(place, uploaded=False)
+    with caplog.at_level(logging.INFO, logger="mailroom"):
+        assert await place.credential(**BY_VAULT).ask(SCOPE)
+    assert "credential.previous_used" in caplog.text
+    place.office.robot.keys.clear()
+    assert (await place.refused(place.credential(**BY_VAULT))).code == "google_key_unknown"
 
 
 @pytest.mark.parametrize("ahead", [-300.0, -10.0, 10.0, 299.0])
@@ -257,17 +288,28 @@ async def test_an_unknown_refusal_keeps_its_name() -> None:
         given(httpx.Response(200, json={"id_token": "x"}, request=request), Given)
 
 
-@pytest.mark.parametrize(("options", "wrong"), [((), []), ((("service_account", "robot"),), ["service_account"])])
-async def test_what_a_profile_may_say(options: tuple[tuple[str, str], ...], wrong: list[str]) -> None:
-    """A service account is named by its e-mail address."""
-    profile = Profile("google", "jwt_bearer", "", "", sandbox_cloud(), secret="robot", options=options)
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        ({"secret": "robot"}, []),
+        ({"secret": "robot", "service_account": ROBOT, "password_secret": "p", "alias": "a"}, []),
+        ({"secret": "robot", "service_account": "robot"}, ["service_account"]),
+        ({"certificate": "c", "service_account": ROBOT, "key": "vault"}, []),
+        ({"certificate": "c"}, ["service_account"]),
+        ({"certificate": "c", "service_account": ROBOT, "alias": "a"}, ["alias"]),
+        ({"certificate": "c", "service_account": ROBOT, "key": "hsm"}, ["key"]),
+        ({"secret": "robot", "certificate": "c"}, ["certificate"]),
+        ({"secret": "robot", "key": "vault"}, ["key"]),
+        ({}, ["secret"]),
+    ],
+    ids=str,
+)
+async def test_what_a_profile_may_say(keys: dict[str, str], wrong: list[str]) -> None:
+    """A file or a certificate, each with what belongs to it; a service account by its e-mail address."""
+    own = {key: value for key, value in keys.items() if key in ("secret", "certificate")}
+    options = tuple(sorted((key, value) for key, value in keys.items() if key not in own))
+    profile = Profile("google", "jwt_bearer", "", "", CLOUDS["public"], options=options, **own)
     assert [key for key, _, _ in jwt_bearer.mistakes(profile)] == wrong
-
-
-def sandbox_cloud() -> Any:
-    from mailroom.settings.clouds import CLOUDS
-
-    return CLOUDS["public"]
 
 
 async def test_a_modify_scope_alone_is_enough(place: Place) -> None:
