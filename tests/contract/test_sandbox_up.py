@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 UP = [sys.executable, "-m", "sandbox", "up"]
-MEMBERS = ["ca", "authority", "tenant", "apps", "scope", "graph", "vault", "storage", "functions", "control", "mailboxes"]
+MEMBERS = ["ca", "authority", "tenant", "apps", "scope", "graph", "smtp", "vault", "storage", "functions", "control", "mailboxes"]
 
 
 @contextmanager
