@@ -92,7 +92,7 @@ def verdict(failed: int, skipped: int) -> str:
 async def _material(profile: Profile, house: House) -> Line:
     """What the grant signs in with, as the vault has it. Never shown, only described."""
     if profile.certificate:
-        return await _certificate(profile.certificate, house)
+        return await _certificate(profile.certificate, house, stays=dict(profile.options).get("key") == "vault")
     if profile.vault_secrets:
         try:
             for name in profile.vault_secrets:
@@ -105,14 +105,16 @@ async def _material(profile: Profile, house: House) -> Line:
     return Line(None, "vault", "nothing to check: this grant signs in with nothing from the vault")
 
 
-async def _certificate(name: str, house: House) -> Line:
+async def _certificate(name: str, house: House, *, stays: bool) -> Line:
+    """`stays`: its key never leaves the vault, so the public part is all there is to see."""
     try:
-        found = await house.certificates().certificate(name)
+        found = await (house.vault().public_certificate(name) if stays else house.certificates().certificate(name))
     except MailroomError as error:
         return _failed("certificate", error)
     days = (found.not_after - datetime.now(UTC)).days
     todo = f"Make a new version of {name} in the vault and register it with the app before then." if days < SOON else ""
-    said = f"{name} is in the vault, thumbprint {found.thumbprint_sha1}, ends {found.not_after:%Y-%m-%d} (in {days} days)"
+    where = "is in the vault, where its key stays" if stays else "is in the vault"
+    said = f"{name} {where}, thumbprint {found.thumbprint_sha1}, ends {found.not_after:%Y-%m-%d} (in {days} days)"
     return Line(True, "certificate", said, todo)
 
 

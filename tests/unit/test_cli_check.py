@@ -19,7 +19,7 @@ from mailroom.errors import (
     VaultRefused,
 )
 from mailroom.model.account import Account, Cloud, Profile
-from mailroom.model.certificate import Certificate
+from mailroom.model.certificate import Certificate, PublicCertificate
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.page import Arrival, Page
 from mailroom.model.token import Token
@@ -69,6 +69,10 @@ class House:
             raise self.certificate_error
         now = datetime.now(UTC)
         return Certificate(SECRET.encode(), b"pem", "ab12", "cd34", now, now + self.ends, "v1")
+
+    async def public_certificate(self, name: str, version: str = "") -> PublicCertificate:
+        now = datetime.now(UTC)
+        return PublicCertificate(name, "v1", b"der", "ab12", "cd34", now, now + self.ends)
 
 
 @dataclass
@@ -191,6 +195,17 @@ async def test_a_secret_is_only_said_to_be_there() -> None:
     assert (await lines(House(), account))["secret"].ok is True
     missing = House(secret_error=VaultRefused("vault_secret_missing", "There is no secret graph-secret.", "Set it."))
     assert (await lines(missing, account))["secret"].ok is False
+
+
+async def test_a_key_that_stays_in_the_vault_is_not_asked_for() -> None:
+    """Its certificate is looked at, its key by nobody; without anything in the vault there is nothing to look at."""
+    stays = msgspec.structs.replace(ACCOUNT, profile=msgspec.structs.replace(PROFILE, options=(("key", "vault"),)))
+    unread = House(certificate_error=VaultRefused("certificate_key_missing", "No key.", "Make it exportable."))
+    line = (await lines(unread, stays))["certificate"]
+    assert (line.ok, "its key stays" in line.said) == (True, True)
+    federated = msgspec.structs.replace(PROFILE, certificate=None, options=(("federated", "managed_identity"),))
+    line = (await lines(unread, msgspec.structs.replace(ACCOUNT, profile=federated)))["vault"]
+    assert (line.ok, "nothing" in line.said) == (None, True)
 
 
 def test_wrong_settings_are_listed_one_by_one() -> None:
