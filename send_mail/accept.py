@@ -16,8 +16,11 @@ from mailroom.model.batch import Batch, RefusedLine
 from mailroom.model.message import Message
 from mailroom.model.places import OUTBOX_CONTAINER
 from mailroom.model.slice import SLICE_BYTES, SLICE_MAILS, Mail, Ref, Slice
+from mailroom.ports import Preparer
 from mailroom.storage.keys import Entry, StoredKeys
-from send_mail.deliver import Claim, Deliver
+from send_mail.claim import Claim
+from send_mail.deliver import Deliver
+from send_mail.uploads import Uploads, check
 
 KEY_LIFETIME = 48 * 3600.0
 RESUMABLE = 12 * 3600.0  # a batch cut off before its commit is begun anew after that: the sweep forgets it after a day
@@ -38,6 +41,10 @@ class Accept:
     deliver: Deliver
     keys: StoredKeys
 
+    @property
+    def uploads(self) -> Uploads:
+        return Uploads(self.deliver.store, self.deliver.new_nonce)
+
     def check(self, message: Message) -> Account:
         """The account that sends it, if it may and its provider can carry the mail. Raises BadInput."""
         account = self.deliver.accounts.get(message.account)
@@ -45,8 +52,34 @@ class Accept:
             known = ", ".join(sorted(name for name, one in self.deliver.accounts.items() if one.send)) or "none"
             what = f"There is no sending account {message.account!r}."
             raise BadInput("account_unknown", what, f"Sending accounts: {known}.", field="account")
-        self.deliver.sender_of(account).check(message)
+        check(message, account)
+        sender = self.deliver.sender_of(account)
+        sender.check(message)
+        if isinstance(sender, Preparer):
+            sender.admit(account, message)
         return account
+
+    async def with_uploads(self, message: Message, caller: str, key: str | None = None) -> Message:
+        """The message with its uploads pinned down, checked anew by its true size. Raises BadInput.
+
+        What was accepted before needs no uploads any more: a request may be repeated when they are gone.
+        """
+        if not message.uploads:
+            return message
+        try:
+            ready = self.uploads.attached(message, await self.uploads.find([message], caller), caller)
+        except BadInput:
+            if await self._was_accepted(message, caller, key):
+                return message
+            raise
+        self.check(ready)
+        return ready
+
+    async def _was_accepted(self, message: Message, caller: str, key: str | None) -> bool:
+        by_key = await self.keys.find("key", caller, key) if key else None
+        by_id = await self.keys.find("id", caller, message.id) if message.id else None
+        found = [await self.deliver.ledger.read(Ref(entry.account, entry.unit)) for entry in (by_key, by_id) if entry]
+        return any(found)
 
     async def single(self, message: Message, caller: str, request: str, key: str | None = None, *, unit: str | None = None) -> Slice:
         """Accepts the mail and tries to send it at once. `request` is the request's hash; `unit` a name to use where it has none.
@@ -54,6 +87,7 @@ class Accept:
         The same id or key with the same request goes on with what is there; with another request raises Conflict.
         """
         account = self.check(message)
+        message = await self.with_uploads(message, caller, key)
         ref, known = await self._name(message, caller, request, key, unit or f"m{self.deliver.new_nonce()}")
         if known:
             found = await self.deliver.ledger.read(ref)
@@ -61,10 +95,14 @@ class Accept:
                 return await self._go_on(found)
         mail = Mail(id=message.id or ref.unit, stamp=f"{ref.unit}.0.0")
         born = Slice(ref=ref, caller=caller, mails=(mail,), created=self.deliver.store.now())
-        _, claim = await asyncio.gather(
-            self.deliver.outbox.put(ref, [message]), self.deliver.take(account, born, single=caller != QUEUE, born=True)
-        )
+        _, claim = await asyncio.gather(self.deliver.outbox.put(ref, [message]), self._claim(account, born, message, caller))
         return await self._born(born, claim, message)
+
+    async def _claim(self, account: Account, born: Slice, message: Message, caller: str) -> Claim | float:
+        """A mail whose uploads make it large takes longer than who asks can wait: its ticket sends it."""
+        if message.uploads and _size(message) > SLICE_BYTES:
+            return born.created
+        return await self.deliver.take(account, born, single=caller != QUEUE, born=True)
 
     async def _born(self, born: Slice, claim: Claim | float, message: Message) -> Slice:
         row = claim.ours if isinstance(claim, Claim) else born
@@ -208,7 +246,7 @@ def _slice(unit: str, caller: str, now: float, order: int, number: int, part: li
 def _size(message: Message) -> int:
     """Bytes that the mail takes of a request, roughly: base64 makes 4 of 3."""
     texts = len(message.text or "") + len(message.html or "") + len(message.subject)
-    return 1024 + 2 * texts + sum(len(a.content) for a in message.attachments) * 4 // 3 + len(message.mime or b"") * 4 // 3
+    return 1024 + 2 * texts + sum(a.length for a in message.attachments) * 4 // 3 + len(message.mime or b"") * 4 // 3
 
 
 def _entries(slices: Mapping[str, list[tuple[Slice, list[Message]]]], caller: str, request: str, now: float) -> list[Entry]:

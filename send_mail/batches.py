@@ -39,6 +39,22 @@ def lines(body: bytes, check: Callable[[Message], object], *, partial: bool) -> 
     return good, refused
 
 
+def attached(
+    good: list[Line], refused: list[RefusedLine], attach: Callable[[Message], Message], *, partial: bool
+) -> tuple[list[Line], list[RefusedLine]]:
+    """The same lines with their uploads, once those were looked up: `attach` raises for a message that names a wrong one."""
+    ready: list[Line] = []
+    late: list[RefusedLine] = []
+    for line in good:
+        try:
+            ready.append(Line(line.number, attach(line.message)) if line.message.uploads else line)
+        except MailroomError as error:
+            if not partial:
+                raise _at_line(line.number, error) from error
+            late.append(RefusedLine(line.number, error.code, _at_line(line.number, error).detail, line.message.id))
+    return ready, sorted([*refused, *late], key=lambda one: one.line)
+
+
 def _texts(body: bytes) -> Iterable[tuple[int, bytes | msgspec.Raw]]:
     """The JSON of each message with its line (or place in the array), counted from 1."""
     if body.lstrip()[:1] == b"[":

@@ -31,27 +31,12 @@ from mailroom.ports import Keyring, Sender, Store
 from mailroom.storage.lanes import StoredLanes
 from mailroom.storage.ledger import StoredLedger
 from mailroom.storage.outbox import StoredOutbox
+from send_mail.claim import Claim, fence
+from send_mail.prepare import Prepare
 
 WINDOW = 4  # tickets of one lane alive at a time
-MARGIN = 2.0  # seconds: storage's clock has whole seconds, and a worker may pause between fence and call
 
 Answer = Receipt | ProviderError
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A slice in our hands. `before` is how it stood, `fence` the monotonic time by which the last call must have begun."""
-
-    account: Account
-    before: Slice
-    ours: Slice
-    fence: float
-
-    @property
-    def mine(self) -> list[int]:
-        """The mails that this claim took: those that were due."""
-        pairs = enumerate(zip(self.before.mails, self.ours.mails, strict=True))
-        return [at for at, (old, new) in pairs if new.attempt > old.attempt]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +84,7 @@ class Deliver:
         if ours is None:
             await self.lanes.release(account, nonce)
             return self.store.now() + 1.0
-        return Claim(account, found, ours, started + self.timing.claim - self.timing.call - MARGIN)
+        return Claim(account, found, ours, fence(started, self.timing))
 
     async def attempt(self, claim: Claim, messages: Sequence[Message] | None = None) -> Slice:
         """Reconcile, send, settle; then the lane's next tickets."""
@@ -148,7 +133,7 @@ class Deliver:
         messages = messages or await self.outbox.get(claim.ours.ref)
         if messages is None:
             return {at: self._bodiless(claim, at) for at in claim.mine}, 0.0
-        outgoing = {at: Outgoing(claim.ours.mails[at].stamp, messages[at]) for at in claim.mine}
+        outgoing = {at: Outgoing(claim.ours.mails[at].stamp, messages[at], accepted=claim.ours.created) for at in claim.mine}
         outcomes = await self._reconcile(claim, outgoing)
         outcomes |= self._expired(claim, [at for at in outgoing if at not in outcomes])
         going = {at: mail for at, mail in outgoing.items() if at not in outcomes}
@@ -208,7 +193,7 @@ class Deliver:
             token = await self._token(claim)
         except AccountFault as fault:
             return dict.fromkeys(going, _not_sent(fault))
-        answers = await self._call(claim, going, token)
+        answers = await self._try(claim, going, token)
         rejected = {at: going[at] for at, answer in answers.items() if isinstance(answer, TokenRejected)}
         if rejected:
             await self.keyring.bar(claim.account, token)
@@ -221,7 +206,13 @@ class Deliver:
             token = await self._token(claim)
         except AccountFault as fault:
             return dict.fromkeys(rejected, _not_sent(fault))
-        return await self._call(claim, rejected, token)
+        return await self._try(claim, rejected, token)
+
+    async def _try(self, claim: Claim, going: dict[int, Outgoing], token: Token) -> dict[int, Answer]:
+        """First what takes long and sends nothing, then the call."""
+        prepare = Prepare(self.timing, self.store, self.ledger, self.lanes, self.sender_of(claim.account), self.monotonic)
+        claim, ready, answers = await prepare(claim, going, token)
+        return answers | (await self._call(claim, ready, token) if ready else {})
 
     async def _call(self, claim: Claim, going: dict[int, Outgoing], token: Token) -> dict[int, Answer]:
         """The fence, and right behind it the call. Below here nothing ever repeats a POST."""
@@ -271,7 +262,7 @@ class Deliver:
 
     def _tell(self, account: Account, mail: Mail) -> None:
         """The activity log. `attempt` counts claims, so a second one is worth a look."""
-        facts = {"account": account.name, "id": mail.id, "attempt": mail.attempt, "path": mail.path, "code": mail.code}
+        facts = {"account": account.name, "id": mail.id, "attempt": mail.attempt, "path": mail.path, "why": mail.why, "code": mail.code}
         record(f"mail.{mail.status}", warn=mail.status != "sent", **facts, request_id=mail.request_id)
 
 

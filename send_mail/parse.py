@@ -10,6 +10,7 @@ import msgspec
 from mailroom.errors import BadInput
 from mailroom.model.message import Address, Attachment, Importance, Message
 from mailroom.providers import mime
+from send_mail.uploads import NAME
 
 MAX_RECIPIENTS = 500  # Exchange Online's default (sending limits page)
 MAX_HEADERS = 5  # Graph takes no more internetMessageHeaders
@@ -22,6 +23,16 @@ _ADDR_SPEC = re.compile(rf"[^{_NO_ATOM}]+@[^{_NO_ATOM}.]+(\.[^{_NO_ATOM}.]+)*")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)  # whatever name it has
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _WHERE = re.compile(r" - at `\$\.?([\w.\[\]]*)`\Z")
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Its bytes in `content`, or in `blob` the name of an upload."""
+
+    name: str
+    content: bytes | None = None
+    type: str = "application/octet-stream"
+    content_id: str | None = None
+    blob: str | None = None
 
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +50,8 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     headers: dict[str, str] = {}
     importance: Importance | None = None
     in_reply_to: str | None = None
-    attachments: list[Attachment] = []
+    attachments: list[_File] = []
+    sender: str | None = msgspec.field(name="from", default=None)
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
@@ -98,8 +110,6 @@ def _checked(body: _Body) -> Message:
     if body.in_reply_to is not None and not _MSG_ID.fullmatch(body.in_reply_to):
         what = f"{_shown(body.in_reply_to)} is not a Message-ID."
         raise BadInput("in_reply_to_invalid", what, "Give it as it stands in the mail: <id@example.com>.", field="in_reply_to")
-    for at, attachment in enumerate(body.attachments):
-        _check_attachment(f"attachments[{at}]", attachment)
     checked = Message(
         account=body.account,
         id=body.id,
@@ -113,7 +123,8 @@ def _checked(body: _Body) -> Message:
         headers=body.headers,
         importance=body.importance,
         in_reply_to=body.in_reply_to,
-        attachments=tuple(body.attachments),
+        attachments=tuple(_attachment(f"attachments[{at}]", one) for at, one in enumerate(body.attachments)),
+        sender=None if body.sender is None else address("from", body.sender),
     )
     _check_recipients(checked)
     return checked
@@ -146,7 +157,19 @@ def _check_headers(headers: dict[str, str]) -> None:
             raise BadInput("header_reserved", f"{name} is ours: it tells whether a mail was sent.", "Use another name.", field=field)
 
 
-def _check_attachment(field: str, attachment: Attachment) -> None:
+def _attachment(field: str, file: _File) -> Attachment:
+    _check_attachment(field, file)
+    if file.blob is None and file.content is None:
+        raise BadInput("field_missing", f"{field}.content is missing.", "Add it, or name an upload in `blob`.", field=f"{field}.content")
+    if file.blob is not None and file.content is not None:
+        raise BadInput("attachment_twice", "The attachment has content and blob.", "Give one of them.", field=f"{field}.blob")
+    if file.blob is not None and not NAME.fullmatch(file.blob):
+        what = f"{_shown(file.blob)} can't be the name of an upload."
+        raise BadInput("upload_invalid", what, "Use the `blob` that POST /api/attachments answered.", field=f"{field}.blob")
+    return Attachment(file.name, file.content or b"", file.type, file.content_id, file.blob)
+
+
+def _check_attachment(field: str, attachment: _File) -> None:
     for name in ("name", "type", "content_id"):
         _one_line(f"{field}.{name}", getattr(attachment, name) or "")
     if not attachment.name:
@@ -168,7 +191,7 @@ def _bad(what: str) -> BadInput:
     if unknown := _UNKNOWN.fullmatch(said):
         field = f"{where}.{unknown.group(1)}" if where else unknown.group(1)
         return BadInput(
-            "field_unknown", f"There is no field {_shown(field)}.", f"Known are {', '.join(_Body.__struct_fields__)}.", field=field
+            "field_unknown", f"There is no field {_shown(field)}.", f"Known are {', '.join(_Body.__struct_encode_fields__)}.", field=field
         )
     if missing := _MISSING.fullmatch(said):
         field = f"{where}.{missing.group(1)}" if where else missing.group(1)

@@ -13,17 +13,20 @@ from mailroom import problem, wiring
 from mailroom.errors import BadInput, MailroomError, Refused, TooLarge
 from mailroom.events import record
 from mailroom.model.account import Caller
+from mailroom.model.batch import RefusedLine
 from mailroom.model.message import Message
 from mailroom.model.places import OUTBOX_QUEUE
 from mailroom.model.slice import Slice
 from mailroom.storage.outbox import read_ticket
 from send_mail import batches, parse
-from send_mail.accept import QUEUE, Accept, request_hash
+from send_mail.accept import QUEUE, Accept, Line, request_hash
 from send_mail.deliver import Deliver, nonces
 from send_mail.status import Status, mail_view
 from send_mail.sweep import Sweep
 
+MESSAGE_LIMIT = 50 * 1024 * 1024  # a mail of 36 MB, the most that Gmail takes, in base64
 BATCH_LIMIT = 20 * 1024 * 1024
+UPLOAD = "Upload large attachments first (POST /api/attachments), and name them as `blob`."
 
 blueprint = func.Blueprint()
 
@@ -70,6 +73,18 @@ async def _post_message(req: func.HttpRequest) -> func.HttpResponse:
     return _accepted(slice_)
 
 
+@blueprint.route("attachments", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.function_name("post_attachment")
+async def post_attachment(req: func.HttpRequest) -> func.HttpResponse:
+    """Takes no file: it says where to put one."""
+
+    async def answer(req: func.HttpRequest) -> func.HttpResponse:
+        caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
+        return _json(201, await accept().uploads.offer(caller.client_id))
+
+    return await _answered(req, answer)
+
+
 @blueprint.route("messages/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 @blueprint.function_name("get_message")
 async def get_message(req: func.HttpRequest) -> func.HttpResponse:
@@ -90,8 +105,11 @@ async def _post_batch(req: func.HttpRequest) -> func.HttpResponse:
     caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
     body = req.get_body()
     if len(body) > BATCH_LIMIT:
-        raise TooLarge("batch_too_large", f"The batch has {len(body)} bytes; the limit is {BATCH_LIMIT}.", "Split it into several batches.")
-    good, refused = batches.lines(body, _checker(caller), partial=req.params.get("partial", "").lower() == "true")
+        what = f"The batch has {len(body)} bytes; the limit is {BATCH_LIMIT}."
+        raise TooLarge("batch_too_large", what, f"Split it into several batches. {UPLOAD}")
+    partial = req.params.get("partial", "").lower() == "true"
+    good, refused = batches.lines(body, _checker(caller), partial=partial)
+    good, refused = await _attached(good, refused, caller, partial=partial)
     batch = await accept().batch(good, refused, caller.client_id, _request(req), _key(req))
     return _json(202, await status().batch(batch.id, caller.client_id), Location=f"/api/batches/{batch.id}")
 
@@ -142,6 +160,9 @@ async def _answered(req: func.HttpRequest, handler: Handler) -> func.HttpRespons
 
 
 def _message(req: func.HttpRequest) -> Message:
+    size = len(req.get_body())
+    if size > MESSAGE_LIMIT:
+        raise TooLarge("request_too_large", f"The request has {size} bytes; the limit is {MESSAGE_LIMIT}.", UPLOAD)
     kind = req.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "message/rfc822":
         return parse.message(req.get_body())
@@ -157,6 +178,19 @@ def _checker(caller: Caller) -> Callable[[Message], object]:
         accept().check(message)
 
     return check
+
+
+async def _attached(good: list[Line], refused: list[RefusedLine], caller: Caller, *, partial: bool) -> tuple[list[Line], list[RefusedLine]]:
+    """The lines with their uploads, each of which is looked up once."""
+    uploads = accept().uploads
+    found = await uploads.find((line.message for line in good), caller.client_id)
+
+    def attach(message: Message) -> Message:
+        ready = uploads.attached(message, found, caller.client_id)
+        accept().check(ready)
+        return ready
+
+    return batches.attached(good, refused, attach, partial=partial)
 
 
 def _key(req: func.HttpRequest) -> str | None:

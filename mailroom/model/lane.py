@@ -50,5 +50,10 @@ class Lane(msgspec.Struct, frozen=True):
     def release(self, nonce: str) -> Lane:
         return msgspec.structs.replace(self, permits=tuple(p for p in self.permits if p.nonce != nonce))
 
+    def extend(self, nonce: str, until: float) -> Lane:
+        return msgspec.structs.replace(
+            self, permits=tuple(msgspec.structs.replace(p, until=until) if p.nonce == nonce else p for p in self.permits)
+        )
+
     def pause(self, until: float) -> Lane:
         return msgspec.structs.replace(self, not_before=max(self.not_before, until))

@@ -47,6 +47,10 @@ class StoredLanes:
             row = await self._store.get_row(LANES_TABLE, account.name, account.provider)
             lane = change(_read(row))
             if lane is None:
+    async def extend(self, account: Account, nonce: str, until: float) -> None:
+        """The permit lives as long as its claim. Losing every race lets it expire early."""
+        await self._change(account, lambda lane: lane.extend(nonce, until))
+
                 return False
             try:
                 await self._store.write(LANES_TABLE, [_write(account, lane, row)])

@@ -64,6 +64,23 @@ class StoredLedger:
             return found if found is not None and found.claim == nonce else None
         return msgspec.structs.replace(ours, etag=etag)
 
+    async def renew(self, slice_: Slice, until: float) -> Slice | None:
+        """Our claim until then; None when somebody else has the slice by now. The sweep sees it live on, too."""
+        nonce = slice_.claim
+        for _ in range(SETTLE_TRIES):
+            longer = msgspec.structs.replace(slice_, claim_until=until)
+            marker = Row(slice_.ref.account, _marker_key(slice_.ref, slice_.created), {"due": until})
+            try:
+                etag, _ = await self._store.write(LEDGER_TABLE, [Change("replace", _row(longer)), Change("merge", marker)])
+            except (StorageConflict, StorageDown):  # who lost a claim before us may tell of a sent mail in it; or ours was written
+                found = await self.read(slice_.ref)
+                if found is None or found.claim != nonce:
+                    return None
+                slice_ = found
+            else:
+                return msgspec.structs.replace(longer, etag=etag)
+        return None
+
     async def settle(self, slice_: Slice, outcomes: dict[int, Mail]) -> Slice:
         """Releases our claim with what became of the mails; without the claim only what was sent is written."""
         nonce, losses = slice_.claim, 0

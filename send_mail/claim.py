@@ -1,0 +1,31 @@
+"""A slice in our hands, and until when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailroom.model.account import Account, Timing
+from mailroom.model.slice import Slice
+
+MARGIN = 2.0  # seconds: storage's clock has whole seconds, and a worker may pause between fence and call
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`before` is how the slice stood, `fence` the monotonic time by which the last call must have begun."""
+
+    account: Account
+    before: Slice
+    ours: Slice
+    fence: float
+
+    @property
+    def mine(self) -> list[int]:
+        """The mails that this claim took: those that were due."""
+        pairs = enumerate(zip(self.before.mails, self.ours.mails, strict=True))
+        return [at for at, (old, new) in pairs if new.attempt > old.attempt]
+
+
+def fence(started: float, timing: Timing) -> float:
+    """Of a claim that was asked for at that monotonic time."""
+    return started + timing.claim - timing.call - MARGIN
