@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 from mailroom.errors import AuthorityDown, AuthorityRefused, MailroomError, StorageDown, VaultDown
@@ -116,6 +117,19 @@ async def test_accounts_of_one_profile_share_a_token(house: House, events: Any) 
     assert house.authority.asked == 1
     assert names(events()) == ["token.fetched"]
     assert token.value not in str(events())
+
+
+async def test_a_profile_that_signs_in_for_each_mailbox(house: House) -> None:
+    """Each mailbox has a token of its own, in memory and in the sealed cache, and a bar on one leaves the other alone."""
+    mailboxes = [
+        msgspec.structs.replace(account, profile=msgspec.structs.replace(PROFILE, subject=account.address)) for account in (ACCOUNT, OTHER)
+    ]
+    keyring = house.keyring()
+    first, second = [await keyring.token(account) for account in mailboxes]
+    assert first != second
+    await keyring.bar(mailboxes[0], first)
+    assert [await house.keyring().token(account) == second for account in mailboxes] == [False, True]
+    assert house.authority.asked == 3
 
 
 async def test_a_restart_finds_the_sealed_token(house: House, events: Any) -> None:

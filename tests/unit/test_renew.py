@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mailroom import __version__
@@ -50,8 +51,8 @@ class FakeKeyring:
 
     async def renew(self, account: Account, ahead: float) -> bool:
         self.renewed.append((f"{account.profile.name}/{account.provider}", ahead))
-        if account.profile.name in self.errors:
-            raise self.errors[account.profile.name]
+        for name in {account.profile.name, account.profile.subject} & self.errors.keys():
+            raise self.errors[name]
         return True
 
 
@@ -102,6 +103,19 @@ async def test_each_profile_in_use_is_renewed_once(room: Room) -> None:
     """Accounts of one profile and provider share their token, so one of them is enough."""
     await room.renew.run()
     assert sorted(room.keyring.renewed) == [("bad/graph", 900.0), ("better/graph", 900.0), ("good/graph", 900.0), ("good/smtp", 900.0)]
+
+
+async def test_each_mailbox_of_a_profile_that_signs_in_for_each(room: Room, events: Any) -> None:
+    """Every mailbox's token is renewed; the profile has one report, bad when one of them fails, and the event names that mailbox."""
+    found = [account(name, "google", "gmail") for name in "xyz"]
+    each = [msgspec.structs.replace(one, profile=msgspec.structs.replace(one.profile, subject=one.address)) for one in found]
+    renew = replace(room.renew, accounts=each)
+    room.keyring.errors["y@x.example"] = AuthorityRefused("google_mailbox_unknown", "Invalid email or User ID")
+    [report] = await renew.run()
+    assert len(room.keyring.renewed) == 3
+    assert (report.profile, report.code) == ("google", "google_mailbox_unknown")
+    [event] = events("token.renewal_failed")
+    assert event["mailbox"] == "y@x.example"
 
 
 async def test_one_failing_profile_stops_no_other(room: Room, events: Any) -> None:
