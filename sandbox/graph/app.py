@@ -41,7 +41,7 @@ class Graph:
         self.uploads = Uploads()
         self.routes = Routes(self.deltas, self.uploads)
         # a request that a fault holds up is in flight all the same, and so is each request of a batch
-        self._one: ASGIApp = InFlight(FaultMiddleware(self._serve, faults, "graph"))
+        self._one: ASGIApp = InFlight(FaultMiddleware(self._serve, faults, "graph"), self.office.name)
         self._batches = Batches(self._one, self._authorized)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +85,7 @@ class Graph:
             Call(
                 office=self.office,
                 box=box,
-                base=f"{request.url.scheme}://{request.headers['host']}{VERSION}",
+                base=f"{request.url.scheme}://{request.url.netloc}{VERSION}",
                 user=where[2],
                 keys=keys,
                 options=options,

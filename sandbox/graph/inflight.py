@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,15 +18,16 @@ MOST = 4
 
 
 class InFlight:
-    """Around all that a request may wait in."""
+    """Around all that a request may wait in. `named` gives a mailbox the same name whichever of its own it is asked by."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, named: Callable[[str], str]) -> None:
         self.app = app
+        self.named = named
         self.running: Counter[tuple[str, str]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        key = _key(request)
+        key = self._key(request)
         if key is None:
             await self.app(scope, receive, send)
         elif self.running[key] >= MOST:
@@ -40,13 +42,14 @@ class InFlight:
         finally:
             self.running[key] -= 1
 
-
-def _key(request: Request) -> tuple[str, str] | None:
-    """Who asks, for which mailbox; None where the request is for none, or is so wrong that it will be refused."""
-    where = segments(request.scope)
-    if request.url.path.strip("/").startswith(PREFIX):
-        return "", where[3].lower() if len(where) > 3 else ""
-    return (_client(request.headers.get("authorization", "")), where[2].lower()) if len(where) > 3 else None
+    def _key(self, request: Request) -> tuple[str, str] | None:
+        """Who asks, for which mailbox; None where the request is for none, or is so wrong that it will be refused."""
+        where = segments(request.scope)
+        if len(where) < 4:
+            return None
+        if request.url.path.strip("/").startswith(PREFIX):
+            return "", self.named(where[3])
+        return _client(request.headers.get("authorization", "")), self.named(where[2])
 
 
 def _client(authorization: str) -> str:

@@ -51,6 +51,11 @@ class PostOffice:
             raise GraphError(404, "ErrorInvalidUser", f"The requested user '{key}' is invalid.")
         return found
 
+    def name(self, key: str) -> str:
+        """One for all that a mailbox is known by."""
+        box = self._known(key)
+        return box.address if box else key.lower()
+
     def all(self) -> list[Mailbox]:
         self.deliver_due()
         return [box for address in sorted(self.directory.mailboxes) if (box := self._known(address))]

@@ -56,7 +56,7 @@ class Routes:
 def segments(scope: Scope) -> list[str]:
     """Of a path as it came: `users('a%40b')` is users, a@b; `microsoft.graph.delta()` is delta."""
     found: list[str] = []
-    for part in scope["raw_path"].decode("ascii").partition("?")[0].strip("/").split("/"):
+    for part in scope["raw_path"].decode("ascii", "replace").partition("?")[0].strip("/").split("/"):
         text = unquote(part)
         keyed = _WITH_KEY.fullmatch(text)
         found += [keyed[1], keyed[2].replace("''", "'")] if keyed else [text.removeprefix("microsoft.graph.").removesuffix("()")]

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from sandbox.directory import GRAPH, STORAGE, App
+from sandbox.graph import ids
 from tests.contract.sandbox_graph import City, Office, city, person, refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -168,8 +169,6 @@ async def test_who_is_not_there(office: Office) -> None:
 
 async def test_a_mailbox_has_several_names(office: Office) -> None:
     """An address in any case, the directory's object id, and OData's form with a key are one mailbox."""
-    from sandbox.graph import ids
-
     made = await office.draft(subject="One")
     for path in (
         f"/users/{office.anna.upper()}/messages",

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from sandbox.faults import Fault
+from sandbox.graph import ids
 from tests.contract.sandbox_graph import City, Office, city, encode, person, refused
 from tests.waiting import until
 
@@ -140,8 +141,8 @@ async def test_four_in_flight(office: Office) -> None:
     fault(office, f"{office.anna}/sendMail", delay=LONG)
     held = [asyncio.create_task(office.send(f"Mail {number}")) for number in range(4)]
     await full(office)
-    for method, path in (("GET", "messages"), ("POST", "sendMail")):
-        answer = await office.ask(method, path, json={})
+    for method, user in (("GET", office.anna.upper()), ("POST", ids.object_id(office.anna))):
+        answer = await office.ask(method, "messages", user=user, json={})
         assert refused(answer) == (429, "ApplicationThrottled")
         assert "MailboxConcurrency" in answer.text
         assert int(answer.headers["retry-after"]) >= 1
