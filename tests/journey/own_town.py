@@ -73,6 +73,9 @@ class OwnTown:
     def support(self) -> str:
         return self.services.mailboxes[1]
 
+    def heal(self) -> None:
+        self.services.faults.clear()
+
     @asynccontextmanager
     async def functions(
         self, pace: Pace = QUICK, *, where: Services | None = None, more: str = "", lease: float | None = None
