@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from sandbox.directory import API, GRAPH, STORAGE, VAULT
-from sandbox.services import CERTIFICATE, REPORTS, Services
+from sandbox.services import CERTIFICATE, GOOGLE_KEY, ORDERS, REPORTS, Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ def accounts_toml(services: Services, pace: Pace) -> str:
             "vault_resource": VAULT,
             "storage_resource": STORAGE,
             "smtp": services.smtp.removeprefix("smtp://"),
+            **dict.fromkeys(("gmail", "google_authority", "google_sts", "google_iam"), services.google.workspace.url),
         },
         "auth.sandbox": {
             "grant": "client_credentials",
@@ -40,6 +41,7 @@ def accounts_toml(services: Services, pace: Pace) -> str:
             "client_id": graph,
             "certificate": CERTIFICATE,
         },
+        "auth.google": {"grant": "jwt_bearer", "secret": GOOGLE_KEY},
         **{
             f"accounts.{json.dumps(address)}": {
                 "provider": "graph",
@@ -52,6 +54,7 @@ def accounts_toml(services: Services, pace: Pace) -> str:
             for address in services.mailboxes
         },
         f"accounts.{json.dumps(REPORTS)}": {"provider": "smtp", "address": REPORTS, "auth": "sandbox", "rate": 6000},
+        f"accounts.{json.dumps(ORDERS)}": {"provider": "gmail", "address": ORDERS, "auth": "google", "receive": True, "rate": 6000},
         "callers.caller": {"client_id": caller, "accounts": ["*"], "operations": ["send", "read", "manage"]},
         "api": {"tenant": directory.tenant, "audience": [API, api]},
         "timing": {

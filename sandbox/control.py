@@ -16,12 +16,13 @@ from starlette.types import ASGIApp
 from sandbox import pages
 from sandbox.directory import Directory
 from sandbox.faults import BadFault, Faults
+from sandbox.google import Google
 from sandbox.graph import Graph, mime
 from sandbox.graph.errors import GraphError
 
 
-def create(faults: Faults, graph: Graph, directory: Directory) -> ASGIApp:
-    control = Control(faults, graph, directory)
+def create(faults: Faults, graph: Graph, directory: Directory, google: Google | None = None) -> ASGIApp:
+    control = Control(faults, graph, directory, google)
     routes = [
         Route("/faults", control.add_fault, methods=["POST"]),
         Route("/faults", control.clear_faults, methods=["DELETE"]),
@@ -39,10 +40,11 @@ def create(faults: Faults, graph: Graph, directory: Directory) -> ASGIApp:
 
 
 class Control:
-    def __init__(self, faults: Faults, graph: Graph, directory: Directory) -> None:
+    def __init__(self, faults: Faults, graph: Graph, directory: Directory, google: Google | None = None) -> None:
         self.faults = faults
         self.graph = graph
         self.directory = directory
+        self.google = google
 
     async def add_fault(self, request: Request) -> Response:
         fault = self.faults.add(await _json(request))
@@ -56,12 +58,16 @@ class Control:
         return JSONResponse([asdict(fault) for fault in self.faults.all])
 
     async def sent(self, request: Request) -> Response:
-        """`copies` is how often Graph accepted a mail with that stamp from that mailbox."""
-        return JSONResponse([asdict(row) for row in self.graph.office.sent.values()])
+        """`copies` is how often Graph or Gmail accepted a mail with that stamp from that mailbox."""
+        rows = [*self.graph.office.sent.values(), *(self.google.office.sent.values() if self.google else ())]
+        return JSONResponse([asdict(row) for row in rows])
 
     async def receive(self, request: Request) -> Response:
         """`POST /mail?to=ADDRESS` with the mail's source: it is in that inbox at once."""
-        item = self.graph.office.receive(request.query_params.get("to", ""), await request.body())
+        to, source = request.query_params.get("to", ""), await request.body()
+        if self.google and self.google.workspace.mailbox(to):
+            return JSONResponse({"internetMessageId": self.google.office.receive(to, source).message_id}, 201)
+        item = self.graph.office.receive(to, source)
         return JSONResponse({"internetMessageId": item.props["internetMessageId"]}, 201)
 
     async def revoke(self, request: Request) -> Response:

@@ -18,12 +18,17 @@ from sandbox.ca import Ca
 from sandbox.control import create as create_control
 from sandbox.directory import API, GRAPH, OUTLOOK, Directory
 from sandbox.faults import Faults
+from sandbox.google import Google, Workspace
+from sandbox.google import create as create_google
+from sandbox.graph import Graph
 from sandbox.graph import create as create_graph
 from sandbox.serve import Served, serve
 from sandbox.town import town
 
 MAILBOXES = ("billing@contoso.example", "support@contoso.example")
 REPORTS = "reports@contoso.example"  # its account sends by SMTP
+ORDERS = "orders@northwind.example"  # its account is at Google
+ROBOT, GOOGLE_KEY = "mailroom@northwind-mail.iam.gserviceaccount.com", "mailroom-google"
 CUSTOMER = "ann@fabrikam.example"
 CERTIFICATE = "mailroom-graph"
 
@@ -45,6 +50,7 @@ class Services:
     control: str
     storage: str
     smtp: str
+    google: Google
 
     @property
     def scope(self) -> str:
@@ -73,11 +79,15 @@ async def services(folder: Path, *, lifetime: int = 3599, customers: Collection[
             return served
 
         directory.authority = (await start(entra.create(directory, faults), ca)).url
+        google = create_google(Workspace({ORDERS}), faults)
+        google.workspace.url = (await start(google, ca)).url
+        _connect(graph, google)
+        contents.set_secret(GOOGLE_KEY, google.workspace.account(ROBOT).new_json_key(), "application/json")
         graph_at = await start(graph, ca)
         directory.alias(GRAPH, graph_at.url)
         vault_at = await start(vault.create(directory, faults, contents), ca)
         identity_at = await start(identity.create(directory, faults, header), None)
-        control_at = await start(create_control(faults, graph, directory), None)
+        control_at = await start(create_control(faults, graph, directory, google), None)
         smtp_at = await smtp.serve(directory, faults, graph.office, ca)
         running.push_async_callback(smtp_at.stop)
         directory.app("graph").app_roles[OUTLOOK] = ["SMTP.SendAsApp"]
@@ -97,4 +107,19 @@ async def services(folder: Path, *, lifetime: int = 3599, customers: Collection[
             control=control_at.url,
             storage=storage.connection_string,
             smtp=smtp_at.url,
+            google=google,
         )
+
+
+def _connect(graph: Graph, google: Google) -> None:
+    """Mail between the two, as the internet carries it."""
+
+    def to_graph(address: str, raw: bytes) -> None:
+        if address.lower() in {known.lower() for known in graph.directory.mailboxes}:
+            graph.office.receive(address, raw)
+
+    def to_google(address: str, raw: bytes) -> None:
+        if google.workspace.mailbox(address):
+            google.office.receive(address, raw)
+
+    google.office.elsewhere, graph.office.elsewhere = to_graph, to_google

@@ -19,20 +19,19 @@ from sandbox.graph.post import Sent
 _STAMP = re.compile(r"X-.*-Stamp", re.IGNORECASE)
 _HEAD = re.compile(rb"\A(?:[^\r\n]+\r?\n)*")
 _REPLY = re.compile(r"^\s*(re|aw|fwd?)\s*:\s*", re.IGNORECASE)
-Outside = Callable[[str, bytes], None]
 
 
 @dataclass(slots=True, eq=False)
 class PostOffice:
     """Gmail gives every mail that it sends a Message-ID of its own and forgets the sender's
-    (github.com/FlowCrypt/flowcrypt-browser/issues/4273); `keeps_ids` is for the years in which it did not. `outside` takes what is for
-    addresses elsewhere.
+    (github.com/FlowCrypt/flowcrypt-browser/issues/4273); `keeps_ids` is for the years in which it did not. `elsewhere` takes what is for
+    addresses outside of the domain.
     """
 
     workspace: Workspace
     keeps_ids: bool = False
     lag: float = 0.0
-    outside: Outside | None = None
+    elsewhere: Callable[[str, bytes], object] | None = None
     sent: dict[tuple[str, str], Sent] = field(default_factory=dict)
     _boxes: dict[str, Mailbox] = field(default_factory=dict)
     _late: list[tuple[float, int, Callable[[], object]]] = field(default_factory=list)
@@ -89,8 +88,8 @@ class PostOffice:
         for address in sorted(recipients):
             if self.workspace.mailbox(address):
                 self.receive(address, raw)
-            elif self.outside:
-                self.outside(address, raw)
+            elif self.elsewhere:
+                self.elsewhere(address, raw)
 
     def _count(self, box: Mailbox, raw: bytes) -> None:
         head = BytesParser(policy=email.policy.compat32).parsebytes(raw, headersonly=True)

@@ -37,6 +37,7 @@ class PostOffice:
 
     directory: Directory
     lag: float = 0.0
+    elsewhere: Callable[[str, bytes], object] | None = None  # takes what is for addresses outside of the tenant
     sent: dict[tuple[str, str], Sent] = field(default_factory=dict)
     _mailboxes: dict[str, Mailbox] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
@@ -113,6 +114,8 @@ class PostOffice:
             to = self._known(address)
             if to:
                 self._deliver(item, to)
+            elif self.elsewhere:
+                self.elsewhere(address, mime.without_bcc(mime.source(item)))
         if not keep:
             box.purge(item)
             return
