@@ -15,11 +15,16 @@ from mailroom.model.row import Change, Row, Value
 from mailroom.ports import Store
 
 TRIES = 8
+BUSY = 60.0  # seconds for which a lane that another instance changed is read before each change
 
 
 class StoredLanes:
+    """Remembers the row that it wrote last: an instance that has a lane for itself changes it without reading it first."""
+
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._written: dict[str, Row] = {}
+        self._busy: dict[str, float] = {}
 
     async def take(self, account: Account, permit: Permit, mails: int, *, single: bool) -> float | None:
         """None when the permit is ours; else the time at which to come again."""
@@ -42,20 +47,27 @@ class StoredLanes:
         """The permit back; with `not_before` the whole lane waits until then. Losing every race leaves the permit to expire."""
         await self._change(account, lambda lane: lane.release(nonce).pause(not_before))
 
-    async def _change(self, account: Account, change: Callable[[Lane], Lane | None]) -> bool:
-        for _ in range(TRIES):
-            row = await self._store.get_row(LANES_TABLE, account.name, account.provider)
-            lane = change(_read(row))
-            if lane is None:
     async def extend(self, account: Account, nonce: str, until: float) -> None:
         """The permit lives as long as its claim. Losing every race lets it expire early."""
         await self._change(account, lambda lane: lane.extend(nonce, until))
 
+    async def _change(self, account: Account, change: Callable[[Lane], Lane | None]) -> bool:
+        row = self._written.pop(account.name, None)
+        for _ in range(TRIES):
+            lane = change(_read(row)) if row else None
+            if lane is None:  # nothing to write by what we remember, so what is there now decides
+                row = await self._store.get_row(LANES_TABLE, account.name, account.provider)
+                lane = change(_read(row))
+            if lane is None:
                 return False
             try:
-                await self._store.write(LANES_TABLE, [_write(account, lane, row)])
+                [etag] = await self._store.write(LANES_TABLE, [wanted := _write(account, lane, row)])
             except StorageConflict:
+                self._busy[account.name] = self._store.now() + BUSY
+                row = None
                 continue
+            if self._busy.get(account.name, 0.0) <= self._store.now():
+                self._written[account.name] = msgspec.structs.replace(wanted.row, etag=etag)
             return True
         return False
 
