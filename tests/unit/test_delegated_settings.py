@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from mailroom.errors import BadSettings
 from mailroom.keyring import Wanted
 from mailroom.model.account import Settings
 
+ROOT = Path(__file__).parents[2]
 FILE = """
 [auth.person]
 grant = "{grant}"
@@ -76,3 +79,15 @@ def test_what_is_wrong_is_said_and_no_secret_shown(tmp_path: Path, grant: str, m
         read(tmp_path, grant, more)
     assert said in str(raised.value)
     assert not [text for text in ("Kq8-xT2v", "AXkAabCd") if text in str(raised.value)]
+
+
+@pytest.mark.parametrize("page", ["password.md", "refresh-token.md"])
+def test_what_the_pages_show_loads(tmp_path: Path, page: str) -> None:
+    """Whoever copies it has an account, signed in by the grant that the page is about."""
+    text = (ROOT / "docs/grants" / page).read_text("utf-8")
+    blocks = [textwrap.dedent(block) for block in re.findall(r"^ *```toml\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)]
+    assert len(blocks) == 1
+    path = tmp_path / "accounts.toml"
+    path.write_text(blocks[0], "utf-8")
+    [account] = settings.read(path, {}).accounts.values()
+    assert account.profile.grant == page.removesuffix(".md").replace("-", "_")
