@@ -134,6 +134,8 @@ class Directory:
     now: Callable[[], float] = time.time
     apps: dict[str, App] = field(default_factory=dict)
     mailboxes: set[str] = field(default_factory=set)
+    send_as: set[tuple[str, str]] = field(default_factory=set)  # (a mailbox, the address that Exchange lets it send as)
+    on_behalf: set[tuple[str, str]] = field(default_factory=set)  # (a mailbox, the one that it may send on behalf of)
     resources: list[Resource] = field(default_factory=list)
     keys: SigningKeys = field(init=False)
     sign_ins: list[SignIn] = field(default_factory=list)

@@ -13,7 +13,17 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from mailroom.errors import DeliveryInDoubt, MailroomError, NotSent, ProviderError, Refused, StorageConflict, StorageDown, TooLarge
+from mailroom.errors import (
+    DeliveryInDoubt,
+    MailroomError,
+    NotSent,
+    ProviderError,
+    Refused,
+    StorageConflict,
+    StorageDown,
+    Throttled,
+    TooLarge,
+)
 from mailroom.events import record
 from mailroom.model.account import Account
 from mailroom.model.message import Attachment, Message, Outgoing, Receipt
@@ -47,6 +57,8 @@ class GraphDrafts(GraphWire):
             if plan(mail.message, self._now(), account.permissions).path != "draft":
                 return await self._loaded(mail)
             return await self._drafted(account, mail, token)
+        except Throttled as error:  # whatever it was that waits, nothing was sent
+            return NotSent(error.code, error.detail, error.next_step, retry_after=error.retry_after)
         except ProviderError as error:
             return error
         except TooLarge as error:

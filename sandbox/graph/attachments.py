@@ -11,6 +11,7 @@ from sandbox.graph.items import Attachment, Item
 from sandbox.graph.uploads import Uploads
 
 SMALL = 3 * 1024 * 1024  # in base64 these fill a request
+LEAST = 2 * 1024 * 1024  # of a session, as measured: github.com/microsoftgraph/msgraph-sdk-java/pull/52
 LARGE = 150 * 1024 * 1024
 
 
@@ -58,7 +59,7 @@ def create_upload_session(uploads: Uploads):  # type: ignore[no-untyped-def]
             raise bad_request("Only files can be uploaded in a session.", "ErrorInvalidParameter")
         if asked["size"] > LARGE:
             raise too_large()
-        if asked["size"] < SMALL:
+        if asked["size"] < LEAST:
             said = "The attachment size should not be less than the minimum size: 3MB."
             raise bad_request(said, "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize")
         return uploads.begin(call, item, asked)

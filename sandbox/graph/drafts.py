@@ -82,9 +82,18 @@ def ready(call: Call, item: Item) -> None:
         raise bad_request("At least one recipient is not valid.", "ErrorInvalidRecipients")
     if len(recipients) > RECIPIENTS:
         raise bad_request(f"The message has more than {RECIPIENTS} recipients.", "ErrorExceededMaxRecipientLimit")
-    for name in ("from", "sender"):
-        if address_of(item.props.get(name)).lower() != call.box.address.lower():
-            raise _send_as_denied()
+    _signed(call, item)
+
+
+def _signed(call: Call, item: Item) -> None:
+    """Who may send as another is that other to the recipient; who may only send on behalf stays its sender."""
+    own = call.box.address.lower()
+    other, sender = address_of(item.props.get("from")).lower(), address_of(item.props.get("sender")).lower()
+    directory = call.office.directory
+    if sender not in (own, other) or (other != own and (own, other) not in directory.send_as | directory.on_behalf):
+        raise _send_as_denied()
+    if other != own:
+        item.props["sender"] = item.props["from"] if (own, other) in directory.send_as else call.box.owner
 
 
 def attachment(item: Item, one: dict[str, Any]) -> Attachment:
