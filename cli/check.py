@@ -21,6 +21,7 @@ from mailroom.ports import Certificates, Credential, Inbox, Sender, Vault
 
 MARKS = {True: "✓", False: "✗", None: "–"}
 SOON = 30
+LOGIN = "Nobody has signed in yet: run `mailroom login` for this account."
 # what to do where the error itself does not say
 TODO = {
     "secret": "See step 5 of docs/deploy.md; MAILROOM_VAULT_URL says which vault.",
@@ -72,9 +73,7 @@ async def run(account: Account, house: House, *, send_to: str | None = None) -> 
         for what in ("asking", "inbox", "test mail"):
             yield Line(None, what, "not checked: there is no token")
         return
-    yield Line(
-        True, "token", f"a new one from {account.profile.cloud.authority}, good for {(token.expires_at - time.time()) / 60:.0f} minutes"
-    )
+    yield Line(True, "token", f"a new one, good for {(token.expires_at - time.time()) / 60:.0f} minutes")
     yield await _asking(account, house, token)
     yield await _inbox(account, house, token)
     yield await _mail(account, house, token, send_to)
@@ -98,7 +97,8 @@ async def _material(profile: Profile, house: House) -> Line:
             for name in profile.vault_secrets:
                 await house.vault().secret(name, fresh=True)
         except MailroomError as error:
-            return _failed("secret", error)
+            login = error.code == "vault_secret_missing" and name == dict(profile.options).get("refresh_token_secret")
+            return Line(False, "secret", f"{error.detail} ({error.code})", LOGIN) if login else _failed("secret", error)
         return Line(
             True, "secret", f"{' and '.join(profile.vault_secrets)} {'is' if len(profile.vault_secrets) == 1 else 'are'} in the vault"
         )
@@ -121,7 +121,11 @@ async def _certificate(name: str, house: House, *, stays: bool) -> Line:
 async def _asking(account: Account, house: House, token: Token) -> Line:
     if not account.can_be_asked:
         then = "a person decides" if account.in_doubt == "hold" else "it is sent again"
-        return Line(None, "asking", f"not checked: its permissions hold no Mail.Read, so where an answer is lost {then}")
+        return Line(
+            None,
+            "asking",
+            f"not checked: its permissions hold no {_least(account, account.traits.asking)}, so where an answer is lost {then}",
+        )
     try:
         await house.sender(account).ask(account, [_outgoing(account, account.address)], token)
     except MailroomError as error:
@@ -131,7 +135,7 @@ async def _asking(account: Account, house: House, token: Token) -> Line:
 
 async def _inbox(account: Account, house: House, token: Token) -> Line:
     if not account.can_be_asked:
-        return Line(None, "inbox", "not checked: its permissions hold no Mail.Read")
+        return Line(None, "inbox", f"not checked: its permissions hold no {_least(account, account.traits.asking)}")
     try:
         page = await house.inbox(account).page(account, None, token, ids_only=True)
     except MailroomError as error:
@@ -144,7 +148,8 @@ async def _mail(account: Account, house: House, token: Token, send_to: str | Non
     if not account.send:
         return Line(None, "test mail", "not sent: the account does not send (send = false)")
     if send_to is None:
-        return Line(None, "test mail", "not sent, so Mail.Send is not proven; give --send-to ADDRESS to send one")
+        permission = _least(account, account.traits.sending)
+        return Line(None, "test mail", f"not sent, so {permission} is not proven; give --send-to ADDRESS to send one")
     try:
         [answer] = await house.sender(account).send(account, [_outgoing(account, send_to)], token)
     except MailroomError as error:
@@ -157,11 +162,18 @@ async def _mail(account: Account, house: House, token: Token, send_to: str | Non
 def _outgoing(account: Account, to: str) -> Outgoing:
     text = f"This mail was sent by `mailroom check {account.name}`. It works."
     message = Message(account=account.name, to=(Address(to),), subject="Mailroom check", text=text)
-    return Outgoing(stamp=f"check.{secrets.token_hex(8)}", message=message)
+    return Outgoing(stamp=f"check.{secrets.token_hex(8)}", message=message, accepted=time.time())
+
+
+def _least(account: Account, wanted: frozenset[str]) -> str:
+    """The least permission of those; a provider without permissions has none to name."""
+    return next((name for name in account.traits.permissions if name in wanted), "permission for it")
 
 
 def _signs_in(profile: Profile) -> str:
-    return f"[auth.{profile.name}] signs in by {profile.grant} as client {profile.client_id} of tenant {profile.tenant}"
+    facts = {"as client": profile.client_id, "of tenant": profile.tenant, "for": profile.subject}
+    told = "".join(f" {name} {value}" for name, value in facts.items() if value)
+    return f"[auth.{profile.name}] signs in by {profile.grant}{told}"
 
 
 def _failed(what: str, error: MailroomError) -> Line:

@@ -23,11 +23,12 @@ from mailroom.model.certificate import Certificate, PublicCertificate
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.page import Arrival, Page
 from mailroom.model.token import Token
+from mailroom.providers import gmail, graph
 
 SECRET = "never-to-be-shown"
 CLOUD = Cloud("https://login.example", "https://graph.example/v1.0", "scope", "vault", "storage")
 PROFILE = Profile("office", "client_credentials", "tenant-id", "client-id", CLOUD, certificate="graph")
-ACCOUNT = Account("billing", "graph", "billing@example.com", PROFILE, receive=True)
+ACCOUNT = Account("billing", "graph", "billing@example.com", PROFILE, receive=True, traits=graph.TRAITS)
 
 
 @dataclass
@@ -218,3 +219,22 @@ def test_the_verdict_counts_what_was_not_checked() -> None:
     """A step that was left out is never counted as passed."""
     assert check.verdict(0, 1) == "Nothing failed. 1 not checked."
     assert check.verdict(2, 0) == "2 failed."
+
+
+async def test_a_mailbox_at_google() -> None:
+    """It is told by what Google knows: no tenant and no client, whom it signs in for, and its own permissions' names."""
+    profile = Profile("workspace", "jwt_bearer", "", "", CLOUD, secret="gmail-key", subject="a@x.example")
+    account = Account("a", "gmail", "a@x.example", profile, permissions=frozenset({"gmail.send"}), traits=gmail.TRAITS)
+    said = {what: line.said for what, line in (await lines(House(), account)).items()}
+    assert said["settings"] == "[auth.workspace] signs in by jwt_bearer for a@x.example"
+    assert "gmail.readonly" in said["asking"]
+    assert "gmail.readonly" in said["inbox"]
+    assert "gmail.send is not proven" in said["test mail"]
+
+
+async def test_a_login_that_is_missing_says_which_command() -> None:
+    """A refresh token that is not in the vault yet is nobody's to create by hand."""
+    profile = msgspec.structs.replace(PROFILE, certificate=None, grant="refresh_token", options=(("refresh_token_secret", "token"),))
+    missing = House(secret_error=VaultRefused("vault_secret_missing", "There is no secret token.", "Create it."))
+    line = (await lines(missing, msgspec.structs.replace(ACCOUNT, profile=profile)))["secret"]
+    assert (line.ok, "mailroom login" in line.todo) == (False, True)
