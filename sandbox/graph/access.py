@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandbox.directory import GRAPH, BadToken, Directory, client_of
-from sandbox.graph.errors import GraphError, denied
+from sandbox.graph.errors import GraphError, bad_request, denied
 
 SEND = frozenset({"Mail.Send"})
 WRITE = frozenset({"Mail.ReadWrite"})
@@ -41,6 +41,13 @@ def roles(directory: Directory, claims: Mapping[str, Any], mailbox: str) -> froz
         if scope == "*" or scope.lower() == mailbox.lower():
             granted |= {role for name in names for role in _of_exchange(name)}
     return frozenset({*claims.get("roles", ()), *granted})
+
+
+def me(claims: Mapping[str, Any]) -> str:
+    """Whose token it is."""
+    if "scp" not in claims:
+        raise bad_request("/me request is only valid with delegated authentication flow.")
+    return str(claims["upn"])
 
 
 def need(has: frozenset[str], any_of: frozenset[str]) -> None:

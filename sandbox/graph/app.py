@@ -67,7 +67,7 @@ class Graph:
         if where[0].lower() != VERSION.strip("/") or len(where) < 2:
             raise bad_request("Invalid version." if len(where) > 1 else "Empty path.")
         if where[1].lower() == "me":
-            raise bad_request("/me request is only valid with delegated authentication flow.")
+            where = [where[0], "users", access.me(claims), *where[2:]]
         if where[1].lower() == "applications" and [part.lower() for part in where[3:]] == ["addkey"] and request.method == "POST":
             content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             return applications.add_key(self.directory, client_of(claims), where[2], content_type, await request.body())

@@ -261,6 +261,33 @@ async def test_a_wrong_application(place: Place) -> None:
     assert (line.ok, "aadsts_700016" in line.said) == (False, True)
 
 
+@pytest.mark.parametrize("path", ["openid-configuration", "devicecode"])
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("429", "authority_busy"),
+        ("503", "authority_busy"),
+        ("html", "authority_busy"),
+        ("garbage", "authority_unreadable"),
+        ("cut", "authority_down"),
+    ],
+)
+async def test_an_authority_that_gives_no_code(place: Place, path: str, answer: str, code: str) -> None:
+    """Told at once, as what passes; nobody is shown half a message, and the next try works."""
+    place.office.faults.add({"service": "entra", "path": path, "answer": answer, "times": 1})
+    [line] = await place.login("device")
+    assert (line.ok, code in line.said, place.shown) == (False, True, [])
+    place.while_waiting = place.type_code
+    assert ok(await place.login("device")) == [(True, "sign-in"), (True, "vault")]
+
+
+async def test_a_code_that_is_stolen_on_the_way_back(place: Place) -> None:
+    """What the browser brings is exchanged once; refused there, it is a refusal like any other, and nothing is stored."""
+    place.office.faults.add({"service": "entra", "path": "/token", "answer": "400", "times": 1})
+    [line] = await place.login("browser", opens=True)
+    assert (line.ok, "aadsts_900144" in line.said, place.vault.secrets) == (False, True, {})
+
+
 async def test_an_account_that_needs_no_login(place: Place) -> None:
     """Said in one line, with the command that tests it."""
     place.grant = object()

@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from sandbox.directory import GRAPH, App
 from sandbox.graph import access
+from sandbox.graph.errors import GraphError
 from sandbox.users import User
 from tests.contract.sandbox_town import Office, office
 
@@ -111,6 +112,15 @@ async def test_a_users_token_opens_their_mailbox_alone(entra: Office, app: App, 
     claims = access.check(entra.directory, f"Bearer {answer.json()['access_token']}")
     assert access.roles(entra.directory, claims, user.address.upper()) == {"Mail.Send", "Mail.Read"}
     assert access.roles(entra.directory, claims, "anna@mailroom.example") == frozenset()
+
+
+async def test_me_is_whose_token_it_is(entra: Office, app: App, user: User) -> None:
+    """And an application is nobody."""
+    answer = await entra.ask(grant_type="password", client_id=app.client_id, username=user.address, password=user.password)
+    assert access.me(access.check(entra.directory, f"Bearer {answer.json()['access_token']}")) == user.address
+    application = entra.directory.issue(entra.directory.app("graph").client_id, GRAPH)
+    with pytest.raises(GraphError, match="only valid with delegated"):
+        access.me(access.check(entra.directory, f"Bearer {application}"))
 
 
 async def test_tokens_come_for_what_was_asked(entra: Office, app: App, user: User) -> None:
