@@ -1,13 +1,14 @@
 # make demo       sets everything up and shows the main job on the sandbox
 # make run        leaves the sandbox running, Ctrl-C ends it
 # make test       sets everything up and runs all tests; make unit only the quick ones
+# make test-servers sends through Postfix and Dovecot, which must be installed (Debian, as root)
 # make check      format, lint, strict types, import contracts, tests
 # make bench-cold measures the cold start beside other clients
 # make bench-send measures sending beside other clients (needs nginx, libnginx-mod-http-echo and wrk from Debian)
 #
 # PYTHON=/path/to/python3.12 chooses the interpreter; it counts when .venv is made.
 
-.PHONY: setup demo run test unit lint check runtime-test bench-cold bench-send clean
+.PHONY: setup demo run test test-servers unit lint check runtime-test bench-cold bench-send clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 BIN := .venv/bin
@@ -23,6 +24,9 @@ run: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-servers: setup
+	MAILROOM_TEST_SERVERS=1 $(BIN)/python -m pytest tests/servers
 
 unit: setup
 	$(BIN)/python -m pytest tests/unit -m "not slow"
