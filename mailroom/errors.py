@@ -15,6 +15,7 @@ MailroomError                 code, detail, next_step; status is its HTTP answer
 │   ├── VaultDown             the vault did not answer, or asked to wait (503)
 │   └── IdentityDown          the platform's identity endpoint gave no token (503)
 ├── StorageDown               storage did not answer: nothing was accepted (503)
+│   └── LedgerNewer           a row that a newer version wrote: left alone until that version runs again
 ├── StorageConflict           a conditional write lost: someone else was there first
 └── ProviderError             what a provider's answer to one mail means
     ├── Refused               a fault of the mail itself; it will never go like this (422)
@@ -120,6 +121,10 @@ class StorageDown(MailroomError):
     status = 503
     retryable = True
     usual_step = "Try again a little later; with the same Idempotency-Key it is the same mail."
+
+
+class LedgerNewer(StorageDown):
+    pass
 
 
 class StorageConflict(MailroomError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -95,7 +95,8 @@ class Accept:
                 return await self._go_on(found)
         mail = Mail(id=message.id or ref.unit, stamp=f"{ref.unit}.0.0")
         born = Slice(ref=ref, caller=caller, mails=(mail,), created=self.deliver.store.now())
-        _, claim = await asyncio.gather(self.deliver.outbox.put(ref, [message]), self._claim(account, born, message, caller))
+        opened, put = self.deliver.ledger.open(ref.account), self.deliver.outbox.put(ref, [message])
+        _, _, claim = await asyncio.gather(opened, put, self._claim(account, born, message, caller))
         return await self._born(born, claim, message)
 
     async def _claim(self, account: Account, born: Slice, message: Message, caller: str) -> Claim | float:
@@ -105,21 +106,30 @@ class Accept:
         return await self.deliver.take(account, born, single=caller != QUEUE, born=True)
 
     async def _born(self, born: Slice, claim: Claim | float, message: Message) -> Slice:
-        row = claim.ours if isinstance(claim, Claim) else born
-        try:
-            await self.deliver.ledger.insert([row])
-        except StorageConflict:  # the same request at the same moment: the other one has it
+        wanted = claim.ours if isinstance(claim, Claim) else born
+        row = await self._inserted(wanted)
+        if row.claim != wanted.claim or row.claim_until != wanted.claim_until:  # the same request at the same moment: the other one has it
             if isinstance(claim, Claim):
                 await self.deliver.lanes.release(claim.account, claim.ours.claim)
-            found = await self.deliver.ledger.read(born.ref)
-            return born if found is None else found
+            return row
         try:
             if isinstance(claim, Claim):
-                return await self.deliver.attempt(claim, [message])
+                return await self.deliver.attempt(replace(claim, ours=row), [message])
             await self.deliver.refill(born.ref.account)
         except StorageDown as error:  # it is accepted and perhaps sent: who is told that it failed would send it again
             _goes_on(row.ref, error)
         return row
+
+    async def _inserted(self, row: Slice) -> Slice:
+        """The row as it stands in the ledger, by whose ETag it is settled. Where the insert's answer was lost, what is there tells."""
+        try:
+            [etag] = await self.deliver.ledger.insert([row])
+        except (StorageConflict, StorageDown) as error:
+            found = await self.deliver.ledger.read(row.ref)
+            if found is None:
+                raise StorageDown("storage_down", "The mail could not be written to the ledger.") from error
+            return found
+        return msgspec.structs.replace(row, etag=etag)
 
     async def _go_on(self, found: Slice) -> Slice:
         """What was accepted before: finish it where nobody is at work on it."""
@@ -158,6 +168,7 @@ class Accept:
             unit, now = entry.unit, entry.created
         slices = _sliced(unit, caller, now, lines)
         batch = Batch(unit, caller, now, {account: len(parts) for account, parts in slices.items()}, len(refused))
+        await asyncio.gather(*map(self.deliver.ledger.open, slices))
         await self._put_bodies(slices)
         await self._put_refused(batch, refused)
         for parts in slices.values():

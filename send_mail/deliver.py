@@ -14,6 +14,7 @@ from mailroom.errors import (
     AccountFault,
     AuthorityDown,
     DeliveryInDoubt,
+    LedgerNewer,
     MailroomError,
     NotSent,
     ProviderError,
@@ -29,7 +30,7 @@ from mailroom.model.slice import OWED, Mail, Ref, Slice
 from mailroom.model.token import Token
 from mailroom.ports import Keyring, Sender, Store
 from mailroom.storage.lanes import StoredLanes
-from mailroom.storage.ledger import StoredLedger
+from mailroom.storage.ledger import Marker, StoredLedger
 from mailroom.storage.outbox import StoredOutbox
 from send_mail.claim import Claim, fence
 from send_mail.prepare import Prepare
@@ -54,7 +55,14 @@ class Deliver:
     _committed: set[str] = field(default_factory=set)
 
     async def work(self, ref: Ref) -> Slice | None:
-        """One ticket. The slice as it stands afterwards; None when there is no such slice."""
+        """One ticket. The slice as it stands afterwards; None when there is no such slice, or none that this version can read."""
+        try:
+            return await self._work(ref)
+        except LedgerNewer as newer:  # whoever can read it gets a ticket of the sweep's
+            record("ledger.newer", warn=True, account=ref.account, unit=ref.unit, detail=newer.detail)
+            return None
+
+    async def _work(self, ref: Ref) -> Slice | None:
         account, found = self.accounts.get(ref.account), await self.ledger.read(ref)
         if found is None or account is None:
             record("ticket.without_slice" if account else "ticket.without_account", warn=True, account=ref.account, unit=ref.unit)
@@ -101,22 +109,17 @@ class Deliver:
 
     async def refill(self, account: str) -> None:
         """Tickets for the lane's oldest slices, so that at most WINDOW of them are alive."""
-        alive = 0
-        for marker in await self.ledger.owed(account, top=4 * WINDOW):
-            if alive == WINDOW:
-                return
-            if not marker.due:
-                if marker.batch and not await self.committed(marker.ref.unit):
-                    continue
-                if await self.ledger.give_ticket(marker, self.store.now(), again=False):
-                    await self.outbox.nudge(marker.ref, 0.0)
-            alive += 1
+        for marker in await self.ledger.owed(account, WINDOW, self.committed):
+            if not marker.due and await self.ledger.give_ticket(marker, self.store.now(), again=False):
+                await self.outbox.nudge(marker.ref, 0.0)
 
-    async def committed(self, batch_id: str) -> bool:
-        if batch_id not in self._committed:
-            if await self.ledger.batch(batch_id) is None:
+    async def committed(self, marker: Marker) -> bool:
+        """Whether the batch that it is of was."""
+        unit = marker.ref.unit
+        if unit not in self._committed:
+            if await self.ledger.batch(unit) is None:
                 return False
-            self._committed.add(batch_id)
+            self._committed.add(unit)
         return True
 
     async def _put_off(self, found: Slice, due: float) -> None:

@@ -17,7 +17,7 @@ from mailroom.model.batch import RefusedLine
 from mailroom.model.message import Message
 from mailroom.model.places import OUTBOX_QUEUE
 from mailroom.model.slice import Slice
-from mailroom.storage.outbox import read_ticket
+from mailroom.storage.outbox import Plain, read_ticket
 from send_mail import batches, parse
 from send_mail.accept import QUEUE, Accept, Line, request_hash
 from send_mail.deliver import Deliver, nonces
@@ -133,14 +133,15 @@ async def deliver_mail(msg: func.QueueMessage) -> None:
     if ref is not None:
         await deliver().work(ref)
         return
+    plain = Plain.read(body)
     try:
-        message = parse.message(body)
-        await accept().single(message, QUEUE, request_hash(body), unit=f"q{request_hash((msg.id or '').encode())[:32]}")
+        message = parse.message(plain.body)
+        await accept().single(message, QUEUE, request_hash(plain.body), unit=f"q{request_hash((msg.id or '').encode())[:32]}")
     except MailroomError as error:
         if error.retryable:
             raise
         record("queue.refused", warn=True, code=error.code, detail=error.detail)
-        await wiring.outbox().poison(body, str(error))
+        await wiring.outbox().poison(plain.body, str(error))
 
 
 @blueprint.timer_trigger("timer", wiring.settings().schedules.sweep)

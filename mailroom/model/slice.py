@@ -22,9 +22,10 @@ SLICE_MAILS = 20
 SLICE_BYTES = 3 * 1024 * 1024
 
 
-class Mail(msgspec.Struct, frozen=True, omit_defaults=True):
+class Mail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What the ledger knows of one mail. Times are seconds since the epoch on storage's clock.
 
+    A field that this version does not know is no mail of its: written again, it would be lost.
     `doubt_since` is when the last request that may have carried it ended; `due` is when it may be tried or asked for next.
     """
 

@@ -4,15 +4,18 @@ Table MailLedger, partition = account (so that a slice and its marker change in 
   `s|UNIT|00000`            a slice
   `o|CREATED|UNIT|00000`    its marker while it is owed, in the order of acceptance; `due` is when its ticket shows, 0 for "none alive"
 Partition `batch|ID`, row `header`: a batch; it counts only once `committed` is there.
+Partition `~accounts`, row = account: an account that something was ever owed of, also when accounts.toml has it no longer.
+
+A row that says more than this version knows was written by a newer one: reading it raises LedgerNewer, and nothing is written over it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from mailroom.errors import StorageConflict, StorageDown
+from mailroom.errors import LedgerNewer, StorageConflict, StorageDown
 from mailroom.model.batch import Batch
 from mailroom.model.places import LEDGER_TABLE
 from mailroom.model.row import Change, Row, Value
@@ -20,6 +23,9 @@ from mailroom.model.slice import Mail, Ref, Slice
 from mailroom.ports import Store
 
 SETTLE_TRIES = 3
+FORGOTTEN_AT_ONCE = 40  # slices with their markers: 80 of the 100 changes that a table transaction takes
+
+_ACCOUNTS = "~accounts"
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -34,32 +40,42 @@ class Marker(msgspec.Struct, frozen=True):
 
 
 _mails_of = msgspec.json.Decoder(tuple[Mail, ...]).decode
+_COLUMNS = frozenset({"caller", "mails", "created", "batch", "claim", "claim_until", "owed"})
 
 
 class StoredLedger:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._opened: set[str] = set()
 
-    async def insert(self, slices: Sequence[Slice]) -> None:
-        """New slices of one account with their markers, at most 50. Raises StorageConflict when one is there already."""
+    async def open(self, account: str) -> None:
+        """Before anything of it is accepted, so that the sweep finds what it owes for as long as it owes it."""
+        if account not in self._opened:
+            await self._store.write(LEDGER_TABLE, [Change("upsert", Row(_ACCOUNTS, account, {"owed": True}))])
+            self._opened.add(account)
+
+    async def accounts(self) -> list[str]:
+        """All that were ever opened."""
+        return [row.key for row in await self._store.query(LEDGER_TABLE, _ACCOUNTS)]
+
+    async def insert(self, slices: Sequence[Slice]) -> list[str]:
+        """New slices of one account with their markers, at most 50; their ETags. Raises StorageConflict when one is there already."""
         changes: list[Change] = []
         for slice_ in slices:
             changes += [Change("insert", _row(slice_)), Change("insert", _marker_row(slice_, slice_.claim_until))]
-        await self._store.write(LEDGER_TABLE, changes)
+        return (await self._store.write(LEDGER_TABLE, changes))[::2]
 
     async def read(self, ref: Ref) -> Slice | None:
         row = await self._store.get_row(LEDGER_TABLE, ref.account, _key(ref))
-        return None if row is None else _slice(row)
+        return None if row is None else read_slice(row)
 
     async def claim(self, slice_: Slice, nonce: str, until: float) -> Slice | None:
         """The slice as ours until then, or None when somebody else was there first."""
         ours = slice_.claimed(nonce, self._store.now(), until)
         try:
             [etag] = await self._store.write(LEDGER_TABLE, [Change("replace", _row(ours))])
-        except StorageConflict:
-            return None
-        except StorageDown:
-            # the write may have won though its answer was lost: the nonce tells
+        except (StorageConflict, StorageDown):
+            # it may have won though its answer was lost, also where a repeat on the way then lost to it: the nonce tells
             found = await self.read(slice_.ref)
             return found if found is not None and found.claim == nonce else None
         return msgspec.structs.replace(ours, etag=etag)
@@ -111,10 +127,23 @@ class StoredLedger:
         except StorageConflict:
             return
 
-    async def owed(self, account: str, top: int) -> list[Marker]:
-        """The lane's oldest owed slices."""
-        rows = await self._store.query(LEDGER_TABLE, account, "o|", "o}", top=top)
-        return [_marker(row) for row in rows]
+    async def owed(self, account: str, top: int, counts: Callable[[Marker], Awaitable[bool]] | None = None) -> list[Marker]:
+        """The lane's oldest owed slices.
+
+        `counts` is asked of each slice of a batch that has had no ticket. Where it says no the whole batch, which may have thousands of
+        them, is passed over by key.
+        """
+        found: list[Marker] = []
+        first = "o|"
+        while len(found) < top:
+            for marker in map(_marker, await self._store.query(LEDGER_TABLE, account, first, "o}", top=top - len(found))):
+                if counts and marker.batch and not marker.due and not await counts(marker):
+                    first = f"{_unit_key(marker)}}}"
+                    break
+                found.append(marker)
+            else:
+                break
+        return found
 
     async def give_ticket(self, marker: Marker, due: float, *, again: bool) -> bool:
         """Marks the slice as having a ticket; False when somebody else has just done so."""
@@ -127,12 +156,17 @@ class StoredLedger:
         return True
 
     async def forget(self, marker: Marker) -> None:
-        """A slice that was never committed, or a marker without a slice."""
-        for key in (_marker_key(marker.ref, marker.created), _key(marker.ref)):
-            try:
-                await self._store.write(LEDGER_TABLE, [Change("delete", Row(marker.ref.account, key))])
-            except StorageConflict:
-                continue
+        """A marker without a slice."""
+        await self._delete(marker.ref.account, [_marker_key(marker.ref, marker.created), _key(marker.ref)])
+
+    async def forget_unit(self, marker: Marker) -> None:
+        """All slices of a batch that was never committed."""
+        account, unit = marker.ref.account, _unit_key(marker)
+        while rows := await self._store.query(LEDGER_TABLE, account, unit, f"{unit}}}", top=FORGOTTEN_AT_ONCE):
+            await self._delete(account, [key for row in rows for key in (row.key, _key(_marker(row).ref))])
+
+    async def _delete(self, account: str, keys: Sequence[str]) -> None:
+        await self._store.write(LEDGER_TABLE, [Change("delete", Row(account, key)) for key in keys])
 
     async def put_batch(self, batch: Batch, *, commit: bool) -> None:
         """The header; `commit` is the write that accepts the batch."""
@@ -158,7 +192,7 @@ class StoredLedger:
         found: list[Slice] = []
         for account in batch.slices:
             rows = await self._store.query(LEDGER_TABLE, account, f"s|{batch.id}|", f"s|{batch.id}}}")
-            found += map(_slice, rows)
+            found += map(read_slice, rows)
         return found
 
 
@@ -182,6 +216,11 @@ def _marker_key(ref: Ref, created: float) -> str:
     return f"o|{int(created * 1000):015}|{ref.unit}|{ref.slice:05}"
 
 
+def _unit_key(marker: Marker) -> str:
+    """What the keys of all markers of its unit begin with: `}` behind it comes after all of them."""
+    return _marker_key(marker.ref, marker.created).rpartition("|")[0]
+
+
 def _batch_key(batch_id: str) -> str:
     return f"batch|{batch_id}"
 
@@ -199,19 +238,31 @@ def _row(slice_: Slice) -> Row:
     return Row(slice_.ref.account, _key(slice_.ref), values, slice_.etag)
 
 
-def _slice(row: Row) -> Slice:
+def read_slice(row: Row) -> Slice:
+    """Raises LedgerNewer."""
     _, unit, number = row.key.split("|")
     values = row.values
+    if not values.keys() <= _COLUMNS:
+        raise _newer(row, f"column {min(values.keys() - _COLUMNS)}")
+    try:
+        mails = _mails_of(str(values["mails"]))
+    except msgspec.ValidationError as error:
+        raise _newer(row, str(error)) from error
     return Slice(
         ref=Ref(row.partition, unit, int(number)),
         caller=str(values["caller"]),
-        mails=_mails_of(str(values["mails"])),
+        mails=mails,
         created=float(values["created"]),
         batch=bool(values["batch"]),
         claim=str(values["claim"]),
         claim_until=float(values["claim_until"]),
         etag=row.etag,
     )
+
+
+def _newer(row: Row, what: str) -> LedgerNewer:
+    detail = f"{row.key} of {row.partition} was written by a newer version: {what}."
+    return LedgerNewer("ledger_newer", detail, "Deploy the newer version again; until then this mail is left alone.")
 
 
 def _marker_row(slice_: Slice, due: float) -> Row:

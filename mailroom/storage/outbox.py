@@ -22,6 +22,32 @@ class _TicketBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ticket: Ref
 
 
+class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: str
+    original: str
+
+
+class _Again(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    again: int
+    message: msgspec.Raw
+
+
+class Plain(msgspec.Struct, frozen=True):
+    """A message that another application put on the queue, and how often it was put back there out of the poison queue."""
+
+    body: bytes
+    again: int = 0
+
+    @staticmethod
+    def read(body: bytes) -> Plain:
+        body = body.removeprefix(b"\xef\xbb\xbf").strip()
+        try:
+            found = msgspec.json.decode(body, type=_Again)
+        except ValueError:
+            return Plain(body)
+        return Plain(bytes(found.message).strip(), found.again)
+
+
 class StoredOutbox:
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -43,11 +69,22 @@ class StoredOutbox:
 
     async def poison(self, body: bytes, reason: str) -> None:
         """What nobody can read, with the reason, for a person to look at."""
-        told = {"reason": reason[:1000], "original": body.decode("utf-8", "replace")}
-        message = msgspec.json.encode(told)
+        if not await self.put_aside(body, reason):
+            await self.put_aside(body.decode("utf-8", "replace")[:SHOWN].encode(), reason)
+
+    async def put_aside(self, body: bytes, reason: str) -> bool:
+        """As `poison`, but whole or not at all: False where it is too large with the reason beside it."""
+        return await self._fits(OUTBOX_POISON, msgspec.json.encode(_Told(reason[:1000], body.decode("utf-8", "replace"))))
+
+    async def put_again(self, plain: Plain) -> bool:
+        """On the queue once more; False where it is too large with the count beside it."""
+        return await self._fits(OUTBOX_QUEUE, msgspec.json.encode(_Again(plain.again + 1, msgspec.Raw(plain.body))))
+
+    async def _fits(self, queue: str, message: bytes) -> bool:
         if len(message) > BODY_LIMIT:
-            message = msgspec.json.encode(told | {"original": told["original"][:SHOWN]})
-        await self._store.put_ticket(OUTBOX_POISON, message)
+            return False
+        await self._store.put_ticket(queue, message)
+        return True
 
     async def poisoned(self) -> list[Ticket]:
         """Hidden for no longer than it takes: a person who looks into the queue shall find there what nobody can read."""
@@ -65,6 +102,15 @@ def read_ticket(body: bytes) -> Ref | None:
     except ValueError:  # msgspec's errors are ValueErrors, and so is that of bytes that are no UTF-8
         return None
     return ref
+
+
+def was_told(body: bytes) -> bool:
+    """Whether it was put aside with its reason."""
+    try:
+        msgspec.json.decode(body, type=_Told)
+    except ValueError:
+        return False
+    return True
 
 
 def slice_of(name: str) -> Ref | None:

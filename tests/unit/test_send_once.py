@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailroom.errors import AuthorityDown
+from mailroom.model.account import Account
 from mailroom.model.slice import OWED, Ref
+from mailroom.model.token import Token
 from tests.sending import Room, message, run
 
 ANSWERS = ["ok", "lost after", "lost before", "late", "429", "429 after", "401", "not sent", "refused"]
@@ -208,3 +210,25 @@ async def stamps(room: Room, name: str) -> str:
     entry = await room.keys.find("id", "crm", name)
     assert entry is not None
     return f"{entry.unit}.0.0"
+
+
+def test_a_worker_that_froze_takes_nothing_back() -> None:
+    """Who wakes after its claim has run out, and finds that it may not send any more, does not undo what was sent meanwhile."""
+
+    async def frozen() -> None:
+        real = room.keyring.token
+
+        async def token(account: Account) -> Token:
+            room.keyring.token = real  # type: ignore[method-assign]
+            room.pass_time(60.0)
+            await room.sweep.run()
+            await room.come_to_rest()
+            return await real(account)
+
+        room.keyring.token = token  # type: ignore[method-assign]
+        await post(room)
+        await room.come_to_rest()
+
+    room = Room()
+    run(frozen())
+    assert list(room.provider.copies.values()) == [1]
