@@ -68,7 +68,7 @@ async def test_a_mail_in_the_middle_of_receiving(town: OwnTown) -> None:
     """Two mails came; the functions die while they fetch them. The next ones store and tell of both."""
     first, second = new_subject(), new_subject()
     async with town.functions(PACE, lease=LEASE) as functions:
-        await until(lambda: _told(town, new_subject()))
+        await until(lambda: _told(town))
         town.services.faults.add({"service": "graph", "path": "$value", "answer": "hang"})
         for subject in (first, second):
             await town.arrives(subject)
@@ -79,11 +79,12 @@ async def test_a_mail_in_the_middle_of_receiving(town: OwnTown) -> None:
         assert [len(set(ids)) for ids in told.values()] == [1, 1]
 
 
-async def _told(town: OwnTown, subject: str) -> bool:
-    """Whether mails are told of by now."""
-    await town.arrives(subject)
-    await asyncio.sleep(0.5)
-    return bool(await town.take("mail-received"))
+async def _told(town: OwnTown) -> bool:
+    """Whether mails are told of by now, and each of them has been."""
+    told: dict[str, list[str]] = {new_subject(): []}
+    await town.arrives(*told)
+    await asyncio.sleep(1)
+    return await _collected(town, told)
 
 
 async def _collected(town: OwnTown, told: dict[str, list[str]]) -> bool:
