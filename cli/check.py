@@ -64,7 +64,7 @@ class Line:
 
 
 async def run(account: Account, house: House, *, send_to: str | None = None) -> AsyncIterator[Line]:
-    yield Line(True, "settings", _signs_in(account.profile))
+    yield Line(True, "settings", _signs_in(account.profile) if account.traits.signs_in else f"{account.provider} needs no sign-in")
     yield await _material(account.profile, house)
     try:
         token = await house.credential(account.profile).ask(house.scope(account))
@@ -73,7 +73,8 @@ async def run(account: Account, house: House, *, send_to: str | None = None) -> 
         for what in ("asking", "inbox", "test mail"):
             yield Line(None, what, "not checked: there is no token")
         return
-    yield Line(True, "token", f"a new one, good for {(token.expires_at - time.time()) / 60:.0f} minutes")
+    if account.traits.signs_in:
+        yield Line(True, "token", f"a new one, good for {(token.expires_at - time.time()) / 60:.0f} minutes")
     yield await _asking(account, house, token)
     yield await _inbox(account, house, token)
     yield await _mail(account, house, token, send_to)
@@ -121,11 +122,7 @@ async def _certificate(name: str, house: House, *, stays: bool) -> Line:
 async def _asking(account: Account, house: House, token: Token) -> Line:
     if not account.can_be_asked:
         then = "a person decides" if account.in_doubt == "hold" else "it is sent again"
-        return Line(
-            None,
-            "asking",
-            f"not checked: its permissions hold no {_least(account, account.traits.asking)}, so where an answer is lost {then}",
-        )
+        return Line(None, "asking", f"not checked: {_unasked(account)}, so where an answer is lost {then}")
     try:
         await house.sender(account).ask(account, [_outgoing(account, account.address)], token)
     except MailroomError as error:
@@ -135,7 +132,7 @@ async def _asking(account: Account, house: House, token: Token) -> Line:
 
 async def _inbox(account: Account, house: House, token: Token) -> Line:
     if not account.can_be_asked:
-        return Line(None, "inbox", f"not checked: its permissions hold no {_least(account, account.traits.asking)}")
+        return Line(None, "inbox", f"not checked: {_unasked(account)}")
     try:
         page = await house.inbox(account).page(account, None, token, ids_only=True)
     except MailroomError as error:
@@ -163,6 +160,12 @@ def _outgoing(account: Account, to: str) -> Outgoing:
     text = f"This mail was sent by `mailroom check {account.name}`. It works."
     message = Message(account=account.name, to=(Address(to),), subject="Mailroom check", text=text)
     return Outgoing(stamp=f"check.{secrets.token_hex(8)}", message=message, accepted=time.time())
+
+
+def _unasked(account: Account) -> str:
+    if not account.traits.asking:
+        return f"{account.provider} only sends, and can't be asked"
+    return f"its permissions hold no {_least(account, account.traits.asking)}"
 
 
 def _least(account: Account, wanted: frozenset[str]) -> str:

@@ -85,8 +85,11 @@ class Warn:
 
 
 def in_use(accounts: Collection[Account]) -> list[list[Account]]:
-    """By profile and provider, one account for each token: most grants have one for all accounts, some one for each mailbox."""
-    tokens = {(account.profile, account.provider): account for account in accounts}
+    """By profile and provider, one account for each token: most grants have one for all accounts, some one for each mailbox.
+
+    What only a provider knows of an account may say what its tokens are for. Who does not sign in has none.
+    """
+    tokens = {(account.profile, account.provider, account.options): account for account in accounts if account.traits.signs_in}
     pairs: dict[tuple[str, str], list[Account]] = {}
     for account in tokens.values():
         pairs.setdefault((account.profile.name, account.provider), []).append(account)

@@ -79,9 +79,9 @@ def split(text: str) -> tuple[str, int | None] | None:
 def mistakes(account: Account) -> Iterator[tuple[str, str, str]]:
     """What is wrong with an account's own options: key, what was found, what would be right."""
     options = dict(account.options)
-    if "host" in options and split(options["host"]) is None:
+    if options.get("host") and split(options["host"]) is None:  # "" was told to be missing or wrong already
         yield "host", f"found {options['host'][:60]!r}", "should be HOST or HOST:PORT, such as smtp.office365.com:587"
-    if "from" in options and not re.fullmatch(r"[^\s@<>\"(),:;]+@[^\s@<>\"(),:;]+\.[^\s@<>\"(),:;.]+", options["from"]):
+    if options.get("from") and not re.fullmatch(r"[^\s@<>\"(),:;]+@[^\s@<>\"(),:;]+\.[^\s@<>\"(),:;.]+", options["from"]):
         yield "from", f"found {options['from'][:60]!r}", "should be an address with a domain, such as no-reply@example.com"
 
 

@@ -23,7 +23,7 @@ from mailroom.model.certificate import Certificate, PublicCertificate
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.page import Arrival, Page
 from mailroom.model.token import Token
-from mailroom.providers import gmail, graph
+from mailroom.providers import gmail, graph, relay
 
 SECRET = "never-to-be-shown"
 CLOUD = Cloud("https://login.example", "https://graph.example/v1.0", "scope", "vault", "storage")
@@ -219,6 +219,16 @@ def test_the_verdict_counts_what_was_not_checked() -> None:
     """A step that was left out is never counted as passed."""
     assert check.verdict(0, 1) == "Nothing failed. 1 not checked."
     assert check.verdict(2, 0) == "2 failed."
+
+
+async def test_a_relay_has_no_sign_in_to_check() -> None:
+    """No token is asked for or told of, and what can't be asked is said to be so."""
+    account = Account("bulk", "relay", "a@x.example", Profile("", "none", "", "", CLOUD), permissions=frozenset(), traits=relay.TRAITS)
+    found = await lines(House(), account, send_to="ann@example.com")
+    assert found["settings"].said == "relay needs no sign-in"
+    assert "token" not in found
+    assert found["asking"].said.startswith("not checked: relay only sends, and can't be asked, so")
+    assert found["test mail"].ok
 
 
 async def test_a_mailbox_at_google() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from mailroom import __version__
 from mailroom.errors import AuthorityRefused, BadSettings, MailroomError, StorageDown, VaultDown
-from mailroom.model.account import Account, Cloud, Profile, Timing
+from mailroom.model.account import Account, Cloud, Profile, Timing, Traits
 from mailroom.ports import Store
 from tests.fakes import FakeStore
 from token_refresh.health import health
@@ -116,6 +116,16 @@ async def test_each_mailbox_of_a_profile_that_signs_in_for_each(room: Room, even
     assert (report.profile, report.code) == ("google", "google_mailbox_unknown")
     [event] = events("token.renewal_failed")
     assert event["mailbox"] == "y@x.example"
+
+
+async def test_what_its_tokens_are_for_may_be_the_accounts_to_say(room: Room) -> None:
+    """Two presets of one profile have two tokens, and a relay, which does not sign in, has none."""
+    found = [account(name, "office", "smtp") for name in "xy"]
+    hve = msgspec.structs.replace(found[1], options=(("preset", "hve"),))
+    relay = msgspec.structs.replace(account("z", "", "relay"), traits=Traits(signs_in=False))
+    reports = await replace(room.renew, accounts=[found[0], hve, relay]).run()
+    assert len(room.keyring.renewed) == 2
+    assert [(report.profile, report.provider) for report in reports] == [("office", "smtp")]
 
 
 async def test_one_failing_profile_stops_no_other(room: Room, events: Any) -> None:
