@@ -15,6 +15,8 @@ import httpx
 
 from mailroom.connections import Connections
 
+_READ = httpx.ByteStream(b"")
+
 
 @cache
 def tls() -> ssl.SSLContext:
@@ -41,6 +43,12 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     except ValueError:
         return None
     return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+
+
+def let_go(response: httpx.Response) -> httpx.Response:
+    """Of its stream, once the body is read: the two refer to each other, so both bodies would stay until the garbage collector comes by."""
+    response.stream = _READ
+    return response
 
 
 async def repeated(

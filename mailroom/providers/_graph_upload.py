@@ -6,7 +6,7 @@ far it has come, and says so in every answer, in one of two spellings.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 
@@ -15,6 +15,7 @@ from mailroom.http import retry_after
 from mailroom.providers import _graph_answers as answers
 from mailroom.providers._graph_plan import CHUNK
 
+PIECE = 128 * 1024  # bytes that are on their way to the socket at a time
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the next try, as long as nothing moves
 LONGEST = 120.0  # a throttled mailbox may ask for 5 minutes: then the lane waits, not we
 ENDED = frozenset({404, 410})
@@ -38,9 +39,9 @@ async def upload(client: httpx.AsyncClient, url: str, size: int, read: Read, sle
 async def _put(client: httpx.AsyncClient, url: str, at: int, chunk: bytes, size: int) -> int | ProviderError:
     """Where the session wants to go on, or what went wrong."""
     end = at + len(chunk)
-    headers = {"Content-Type": "application/octet-stream", "Content-Range": f"bytes {at}-{end - 1}/{size}"}
+    headers = {"Content-Length": str(len(chunk)), "Content-Range": f"bytes {at}-{end - 1}/{size}"}
     try:
-        answer = await client.put(url, content=chunk, headers=headers)
+        answer = await client.put(url, content=_pieces(chunk), headers=headers | {"Content-Type": "application/octet-stream"})
     except httpx.RequestError as error:
         return NotSent("upload_failed", f"A part of an attachment was not answered ({type(error).__name__}).")
     if answer.status_code == 201:
@@ -52,6 +53,12 @@ async def _put(client: httpx.AsyncClient, url: str, at: int, chunk: bytes, size:
     what = f"Graph answered {answer.status_code} to a part of an attachment."
     code = "upload_ended" if answer.status_code in ENDED else "upload_failed"
     return refusal or NotSent(code, what, retry_after=retry_after(answer.headers))
+
+
+async def _pieces(chunk: bytes) -> AsyncIterator[bytes]:
+    """As a whole it would be copied for TLS, and again for a socket that takes no more."""
+    for at in range(0, len(chunk), PIECE):
+        yield chunk[at : at + PIECE]
 
 
 async def _pause(outcome: int | ProviderError, pause: float | None) -> float:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 
 from mailroom.errors import BadSettings
+from mailroom.http import let_go
 from mailroom.model.account import Account
 from mailroom.model.token import Token
 from mailroom.ports import Store
@@ -39,13 +40,13 @@ class GraphWire:
 
     async def _post(self, account: Account, path: str, token: Token, body: bytes, content_type: str = "") -> httpx.Response:
         headers = self._headers(token) | ({"Content-Type": content_type} if content_type else {})
-        return await self._client.post(account.profile.cloud.graph + path, content=body, headers=headers)
+        return let_go(await self._client.post(account.profile.cloud.graph + path, content=body, headers=headers))
 
     async def _get(self, url: str, token: Token, *, page_size: int | None = None) -> httpx.Response:
         headers = self._headers(token)
         if page_size:
             headers["Prefer"] += f", odata.maxpagesize={page_size}"
-        return await self._client.get(url, headers=headers)
+        return let_go(await self._client.get(url, headers=headers))
 
     async def _delete(self, account: Account, path: str, token: Token) -> httpx.Response:
         return await self._client.delete(account.profile.cloud.graph + path, headers=self._headers(token))

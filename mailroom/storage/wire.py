@@ -11,7 +11,7 @@ import httpx
 import msgspec
 
 from mailroom.errors import MailroomError, StorageDown, TooLarge
-from mailroom.http import repeated, retry_after
+from mailroom.http import let_go, repeated, retry_after
 from mailroom.storage.changes import error_code
 from mailroom.storage.clock import StorageClock
 from mailroom.storage.signing import Authorize
@@ -114,7 +114,7 @@ class Wire:
         # a request made here, not by the client, skips the merging of defaults, cookies and parameters that we have none of
         request = httpx.Request(call.method, url, headers=headers, content=call.body, extensions={"timeout": TIMEOUT})
         sent = self._monotonic()
-        response = await self._client.send(request)
+        response = let_go(await self._client.send(request))
         self._clock.saw(response.headers.get("date"), sent, self._monotonic())
         return response
 
