@@ -136,8 +136,6 @@ def _headers(item: Item) -> Iterator[str]:
     """Lines, without the content's own. Written by hand: a library may refuse what strangers wrote, or fold it wrongly."""
     props = item.props
     people = {"From": [props.get("from")], **{name: props.get(known, []) for name, known in _FIELDS.items()}}
-    if item.received:
-        del people["Bcc"]
     written = {name: ",\r\n ".join(map(_mailbox, filter(None, ones))) for name, ones in people.items()}
     known = {
         "Subject": props.get("subject") or "",

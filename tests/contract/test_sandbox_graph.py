@@ -218,6 +218,7 @@ MESSAGE: list[tuple[dict[str, Any], str]] = [
     ({"attachments": [{"@odata.type": "#microsoft.graph.message", "name": "x"}]}, "microsoft.graph.message"),
     ({"attachments": [{"@odata.type": "#microsoft.graph.fileAttachment", "name": "x", "contentBytes": "no!"}]}, "Edm.Binary"),
     ({"attachments": [{"@odata.type": "#microsoft.graph.fileAttachment", "name": "x", "size": 1 << 31}]}, "Edm.Int32"),
+    ({"attachments": [{"@odata.type": "#microsoft.graph.fileAttachment", "name": "x", "size": True}]}, "'size'"),
 ]
 
 
