@@ -50,6 +50,7 @@ def accounts_toml(services: Services, pace: Pace) -> str:
                 "send": True,
                 "receive": True,
                 "rate": 6000,
+                "permissions": ["Mail.Send", "Mail.Read", "Mail.ReadWrite"],
             }
             for address in services.mailboxes
         },

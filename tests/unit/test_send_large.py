@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 
 import pytest
 from hypothesis import given, settings
@@ -47,6 +49,18 @@ async def test_a_large_mail_is_answered_at_once_and_sent_by_its_ticket() -> None
     assert (view["status"], view["path"]) == ("sent", "draft")
     assert list(contents(room.items(ANN, "inbox"))) == [body]
     assert room.items(BILLING, "drafts") == []
+
+
+@pytest.mark.parametrize(("size", "path", "why"), [(SIZE, "draft", "of which Graph takes 4194304"), (10, "sendMail", "fits one request")])
+async def test_the_log_tells_which_way_and_why(caplog: pytest.LogCaptureFixture, size: int, path: str, why: str) -> None:
+    """mail.sent names the path that was planned, and the reason for it."""
+    room = LargeRoom()
+    await room.upload(size=size)
+    with caplog.at_level(logging.INFO, "mailroom"):
+        await sent(room, letter())
+    [event] = [told for line in caplog.messages if (told := json.loads(line))["event"] == "mail.sent"]
+    assert event["path"] == path
+    assert why in event["why"]
 
 
 async def test_a_small_upload_goes_in_one_request() -> None:
