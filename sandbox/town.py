@@ -31,7 +31,7 @@ def town(mailboxes: Iterable[str] = ("anna@mailroom.example", "ben@mailroom.exam
         App(
             "mailroom-identity",
             identity=True,
-            azure_roles={"Key Vault Secrets Officer", "Key Vault Certificate User"},  # as infra/modules/vault.bicep gives it
+            azure_roles={"Key Vault Secrets Officer", "Key Vault Certificate User", "Key Vault Crypto User"},  # as infra gives it
         )
     )
     return directory

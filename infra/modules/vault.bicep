@@ -12,8 +12,8 @@ param identityName string
 @description('The same identity, as roles know it.')
 param principalId string
 
-@description('Officer, since the code also writes: the sealing key and renewed refresh tokens. A certificate\'s private key is read as a secret; User shows when certificates end.')
-var roles = ['Key Vault Secrets Officer', 'Key Vault Certificate User']
+@description('Officer, since the code also writes: the sealing key and renewed refresh tokens. A certificate\'s private key is read as a secret; Certificate User shows certificates, their versions and when they end; Crypto User signs with keys that stay here.')
+var roles = ['Key Vault Secrets Officer', 'Key Vault Certificate User', 'Key Vault Crypto User']
 
 resource vault 'Microsoft.KeyVault/vaults@2026-05-15' = {
   name: name

@@ -138,6 +138,5 @@ async def azure(folder: Path) -> AsyncIterator[Azure]:
         mail = await serve(graph.create(directory, faults), entra.ca)
         running.push_async_callback(mail.stop)
         running.callback(faults.clear)
-        directory.app("mailroom-identity").azure_roles.add("Key Vault Crypto User")
         env = {"IDENTITY_ENDPOINT": site.url + identity.PATH, "IDENTITY_HEADER": header}
         yield Azure(entra, contents, vault.url(locked), f"{mail.url}/v1.0", env, directory.app("graph"))

@@ -34,7 +34,8 @@ GRANTS = {
     "Storage Queue Data Contributor": {"queue read", "queue create", "message put", "message take", "message delete"},
     "Storage Table Data Contributor": {"table create", "row read", "row write"},
     "Key Vault Secrets Officer": {"secret get", "secret set", "secret list"},
-    "Key Vault Certificate User": {"secret get", "secret list", "certificate list"},
+    "Key Vault Certificate User": {"secret get", "secret list", "certificate get", "certificate list"},
+    "Key Vault Crypto User": {"key sign"},
     "Monitoring Metrics Publisher": {"telemetry write"},
 }
 # By the resource that it is wanted of. The first four services are ports.Store, ports.Vault and the triggers; the last two are the host's.
@@ -44,7 +45,7 @@ NEEDS = {
         *("queue read", "queue create", "message put", "message take", "message delete"),
         *("table create", "row read", "row write"),
     },
-    "Microsoft.KeyVault/vaults": {"secret get", "secret set", "secret list", "certificate list"},
+    "Microsoft.KeyVault/vaults": {"secret get", "secret set", "secret list", "certificate get", "certificate list", "key sign"},
     "Microsoft.Insights/components": {"telemetry write"},
 }
 
