@@ -17,7 +17,7 @@ from mailroom.errors import BadSettings, MailroomError
 from mailroom.model.account import Account, Profile
 from mailroom.model.message import Address, Message, Outgoing, Receipt
 from mailroom.model.token import Token
-from mailroom.ports import Certificates, Credential, Inbox, Sender, Vault
+from mailroom.ports import Certificates, Credential, Inbox, Preparer, Sender, Vault
 
 MARKS = {True: "✓", False: "✗", None: "–"}
 SOON = 30
@@ -29,6 +29,7 @@ TODO = {
     "token": "See steps 1 and 5 of docs/deploy.md.",
     "asking": "Does the application have Mail.Read for this mailbox? See step 2 of docs/deploy.md; a new grant takes up to 2 hours.",
     "inbox": "Does the application have Mail.Read for this mailbox? See step 2 of docs/deploy.md; a new grant takes up to 2 hours.",
+    "large mail": "Does the application have Mail.ReadWrite for this mailbox? See docs/permissions.md; a new grant takes up to 2 hours.",
     "test mail": "Does the application have Mail.Send for this mailbox? See step 2 of docs/deploy.md; a new grant takes up to 2 hours.",
 }
 
@@ -77,6 +78,8 @@ async def run(account: Account, house: House, *, send_to: str | None = None) -> 
         yield Line(True, "token", f"a new one, good for {(token.expires_at - time.time()) / 60:.0f} minutes")
     yield await _asking(account, house, token)
     yield await _inbox(account, house, token)
+    for needed in sorted(_for_large(account)):
+        yield await _large(account, house, token, needed, send_to)
     yield await _mail(account, house, token, send_to)
 
 
@@ -139,6 +142,23 @@ async def _inbox(account: Account, house: House, token: Token) -> Line:
         return _failed("inbox", error)
     more = "" if page.last else ", more follow"
     return Line(True, "inbox", f"{account.folder} can be read: {len(page.arrivals)} mails on the first page{more}")
+
+
+def _for_large(account: Account) -> frozenset[str]:
+    """What the account declares for large mails alone."""
+    return account.permissions.intersection(name for size in account.traits.sizes for name in size.needs)
+
+
+async def _large(account: Account, house: House, token: Token, needed: str, send_to: str | None) -> Line:
+    """A draft that is deleted at once: only writing proves that one may write."""
+    sender = house.sender(account)
+    if not isinstance(sender, Preparer) or not account.send or send_to is None:
+        return Line(None, "large mail", f"not tried, so {needed} is not proven; --send-to ADDRESS tries it with a draft, deleted at once")
+    try:
+        await sender.rehearse(account, token)
+    except MailroomError as error:
+        return _failed("large mail", error)
+    return Line(True, "large mail", f"{needed} works: a draft was made and deleted")
 
 
 async def _mail(account: Account, house: House, token: Token, send_to: str | None) -> Line:

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from mailroom.errors import StorageConflict
 from mailroom.events import record
-from mailroom.model.places import INBOX_CONTAINER, KEYS_TABLE, LEDGER_TABLE, OUTBOX_CONTAINER
+from mailroom.model.places import INBOX_CONTAINER, KEYS_TABLE, LEDGER_TABLE, OUTBOX_CONTAINER, UPLOADS_CONTAINER
 from mailroom.model.row import Change, Row
 from mailroom.ports import Store
 from mailroom.storage.ledger import StoredLedger
@@ -23,6 +23,7 @@ EVERY = 6 * 3600.0
 BLOBS = 1000  # a place and tick
 PAGES = 20  # a table and tick
 AT_ONCE = 16
+UPLOADS_LONGER = 86400.0  # an upload may be named for a day: so it outlives every body that names it
 TRANSACTION = 100
 
 
@@ -39,6 +40,7 @@ class Tidy:
         before = self.store.now() - self.keep
         for container in (OUTBOX_CONTAINER, INBOX_CONTAINER):
             await self._container(container, before)
+        await self._container(UPLOADS_CONTAINER, before - UPLOADS_LONGER)
         for table in (LEDGER_TABLE, KEYS_TABLE):
             await self._table(table, before)
 

@@ -41,6 +41,8 @@ class House:
     token_error: MailroomError | None = None
     ask_error: MailroomError | None = None
     page_error: MailroomError | None = None
+    draft_error: MailroomError | None = None
+    drafts: int = 0
     answer: Receipt | ProviderError = field(default_factory=lambda: Receipt("sendMail", request_id="r-1"))
     sent: list[Outgoing] = field(default_factory=list)
 
@@ -92,6 +94,17 @@ class _Provider:
 
     def check(self, message: Message) -> None:
         return None
+
+    def admit(self, account: Account, message: Message) -> None:
+        return None
+
+    async def prepare(self, account: Account, mail: Outgoing, token: Token) -> Outgoing | Receipt | ProviderError:
+        raise AssertionError("a check uploads nothing")
+
+    async def rehearse(self, account: Account, token: Token) -> None:
+        self.house.drafts += 1
+        if self.house.draft_error:
+            raise self.house.draft_error
 
     async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
         self.house.sent += mails
@@ -248,3 +261,22 @@ async def test_a_login_that_is_missing_says_which_command() -> None:
     missing = House(secret_error=VaultRefused("vault_secret_missing", "There is no secret token.", "Create it."))
     line = (await lines(missing, msgspec.structs.replace(ACCOUNT, profile=profile)))["secret"]
     assert (line.ok, "mailroom login" in line.todo) == (False, True)
+
+
+LARGE = msgspec.structs.replace(ACCOUNT, traits=graph.TRAITS, permissions=frozenset({"Mail.Send", "Mail.ReadWrite"}))
+
+
+async def test_the_permission_for_large_mails_is_proven_by_a_draft() -> None:
+    """Only where it is declared, only where a mail may be sent at all, and a refusal says what to grant."""
+    house = House()
+    assert (await lines(house, LARGE, send_to="ann@example.com"))["large mail"].ok is True
+    assert house.drafts == 1
+    failing = House(draft_error=NotSent("access_denied", "403 ErrorAccessDenied.", "Grant the app Mail.ReadWrite."))
+    line = (await lines(failing, LARGE, send_to="ann@example.com"))["large mail"]
+    assert (line.ok, line.todo) == (False, "Grant the app Mail.ReadWrite.")
+    unasked = House()
+    line = (await lines(unasked, LARGE))["large mail"]
+    assert (line.ok, unasked.drafts) == (None, 0)
+    assert "Mail.ReadWrite is not proven" in line.said
+    small = msgspec.structs.replace(LARGE, permissions=frozenset({"Mail.Send", "Mail.Read"}))
+    assert "large mail" not in await lines(House(), small, send_to="ann@example.com")

@@ -6,12 +6,13 @@ import msgspec
 import pytest
 
 from mailroom.model.message import Address, Message
-from mailroom.model.places import INBOX_CONTAINER, KEYS_TABLE, LEDGER_TABLE, OUTBOX_CONTAINER
+from mailroom.model.places import INBOX_CONTAINER, KEYS_TABLE, LEDGER_TABLE, OUTBOX_CONTAINER, UPLOADS_CONTAINER
 from mailroom.model.row import Change, Row
 from mailroom.model.slice import Mail, Ref, Slice, Status
 from mailroom.storage.keys import Entry, StoredKeys
 from mailroom.storage.ledger import StoredLedger
 from mailroom.storage.outbox import StoredOutbox, slice_of
+from send_mail.uploads import LIFETIME
 from tests.fakes import FakeStore
 from token_refresh.pace import Pace
 from token_refresh.tidy import EVERY, Tidy
@@ -107,6 +108,17 @@ async def test_names_and_received_mails_go(house: House) -> None:
     assert house.blobs(INBOX_CONTAINER) == {"billing/young.eml"}
 
 
+async def test_an_upload_outlives_every_mail_that_may_name_it(house: House) -> None:
+    """It may be named for a day, so it stays a day longer than the bodies."""
+    await house.store.put_blob(UPLOADS_CONTAINER, "caller/u1", b"x")
+    house.time += KEEP + LIFETIME - 1
+    await house.tidy().run()
+    assert house.blobs(UPLOADS_CONTAINER) == {"caller/u1"}
+    house.time += EVERY
+    await house.tidy().run()
+    assert house.blobs(UPLOADS_CONTAINER) == set()
+
+
 async def test_a_tick_does_a_bounded_part_and_the_next_goes_on(house: House) -> None:
     """Many old rows among many young ones are found in as many ticks as it takes, no tick reading more than its pages."""
     for number in range(40):
@@ -132,7 +144,7 @@ async def test_a_place_that_was_gone_through_has_peace(house: House) -> None:
     assert set(house.store.calls) == {"get_row"}
     house.time += 1
     await house.tidy().run()
-    assert house.store.calls.count("old_blobs") == 2
+    assert house.store.calls.count("old_blobs") == 3
 
 
 async def test_many_old_blobs_take_several_ticks(house: House) -> None:
