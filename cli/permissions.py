@@ -38,9 +38,10 @@ def needs() -> list[Need]:
 
 
 def least(traits: Traits, wanted: Needs) -> tuple[str, ...]:
-    """The fewest permissions that hold one of each; of several such sets the first, for permissions stand from the least on."""
-    sets = (found for size in range(len(traits.permissions) + 1) for found in combinations(traits.permissions, size))
-    return next(found for found in sets if all(one & {*found} for one in wanted))
+    """A set that holds one of each: two lesser permissions before a greater one, then the fewest. They stand from the least on."""
+    known = traits.permissions
+    sets = [found for size in range(len(known) + 1) for found in combinations(known, size) if all(one & {*found} for one in wanted)]
+    return min(sets, key=lambda found: (max(map(known.index, found), default=-1), len(found)))
 
 
 def table() -> str:
