@@ -11,6 +11,7 @@ import httpx
 import msgspec
 import pytest
 
+from cli import permissions
 from mailroom.errors import NotSent, ProviderError, Refused, TokenRejected
 from mailroom.model.account import Account, Cloud, Profile, Storage
 from mailroom.model.message import Address, Attachment, Message, Outgoing, Receipt
@@ -271,3 +272,52 @@ async def test_a_permission_taken_away_is_named(large: Large, place: str) -> Non
     assert "Mail.ReadWrite" in unmade.next_step
     with pytest.raises(NotSent, match=r"Mail\.Read "):
         await large.graph.ask(large.account(), [going], large.token("Mail.Send"))
+
+
+async def _send_small(large: Large, stamp: str, token: Token) -> object:
+    return (await large.graph.send(large.account(), [mail(stamp)], token))[0]
+
+
+async def _send_large(large: Large, stamp: str, token: Token) -> object:
+    ready = await large.prepare(mail(stamp, await large.upload(stamp, 4_000_000)), token)
+    return (await large.graph.send(large.account(), [ready], token))[0] if isinstance(ready, Outgoing) else ready
+
+
+async def _send_and_ask(large: Large, stamp: str, token: Token) -> object:
+    sent = await _send_small(large, stamp, token)
+    return sent if isinstance(sent, ProviderError) else (await large.graph.ask(large.account(), [mail(stamp)], token))[0]
+
+
+async def _receive(large: Large, stamp: str, token: Token) -> object:
+    return await large.graph.page(large.account(), None, token)
+
+
+async def _all(large: Large, stamp: str, token: Token) -> object:
+    steps = [await step(large, f"{stamp}{n}", token) for n, step in enumerate((_send_large, _send_and_ask, _receive))]
+    return next((step for step in steps if isinstance(step, ProviderError)), steps[-1])
+
+
+WAYS = {
+    "send a mail that fits one request": _send_small,
+    "send a mail with uploaded attachments": _send_large,
+    "send, and find out what was sent where an answer was lost": _send_and_ask,
+    "receive": _receive,
+    "all of it": _all,
+}
+
+
+@pytest.mark.parametrize("need", [need for need in permissions.needs() if need.provider == "graph"], ids=lambda need: need.what)
+async def test_the_least_permissions_are_enough_and_none_can_be_left_out(large: Large, place: str, need: permissions.Need) -> None:
+    """Each row of docs/permissions.md, tried: with just these it works, without any one of them it is refused."""
+
+    async def tried(stamp: str, names: set[str]) -> object:
+        try:
+            return await WAYS[need.what](large, stamp, large.token(*names or {"none"}))
+        except ProviderError as error:
+            return error
+
+    assert not isinstance(found := await tried(place, {*need.least}), ProviderError | None), found
+    for number, name in enumerate(need.least):
+        refused = await tried(f"{place}{number}", {*need.least} - {name})
+        assert isinstance(refused, NotSent), name
+        assert refused.code == "access_denied"

@@ -29,7 +29,7 @@ def one(*names: str) -> frozenset[str]:
         ([one(A), one(B, C), one(C)], (A, C)),
     ],
 )
-def test_the_least_is_the_least_powerful(
+def test_the_least_is_the_least_powerful(wanted: list[frozenset[str]], found: tuple[str, ...]) -> None:
     """Two lesser permissions are less than a greater one; one that does for both is less than that one and another."""
     assert permissions.least(Traits(permissions=(A, B, C)), wanted) == found
 
