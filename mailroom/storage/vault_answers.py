@@ -52,7 +52,7 @@ class Secret(msgspec.Struct, frozen=True):
 
 class _KeyProperties(msgspec.Struct, frozen=True):
     kty: str = "RSA"
-    key_size: int = LEAST_BITS
+    key_size: int | None = None
 
 
 class _Policy(msgspec.Struct, frozen=True):
@@ -70,7 +70,7 @@ class Bundle(msgspec.Struct, frozen=True):
     @property
     def is_fit(self) -> bool:
         key = (self.policy or _Policy()).key_props
-        return key.kty in ("RSA", "RSA-HSM") and key.key_size >= LEAST_BITS
+        return key.kty in ("RSA", "RSA-HSM") and (key.key_size or LEAST_BITS) >= LEAST_BITS
 
     def certificate(self, name: str) -> PublicCertificate:
         return PublicCertificate(

@@ -132,7 +132,7 @@ class Place:
         with pytest.raises(AccountFault) as raised:
             await credential.ask(SCOPE)
         told = f"{raised.value} {raised.value.__cause__}"
-        assert not any(secret in told for secret in [*self.vault.secrets.values(), *self.app.secrets, "BEGIN"])
+        assert not any(secret in told for secret in [*self.vault.secrets.values(), *self.app.secrets, "BEGIN", "eyJ"])
         return raised.value
 
 
@@ -324,11 +324,22 @@ async def test_what_the_authority_refuses(place: Place, name: str, kind: str) ->
     assert advice in error.next_step
 
 
-async def test_an_unknown_resource(place: Place) -> None:
-    """Of another cloud, most likely."""
+SCOPES = {
+    "https://graph.microsoft.us/.default": "aadsts_500011",
+    f"{GRAPH}/Mail.Send": "aadsts_1002012",
+    "https%3A%2F%2Fgraph.microsoft.com%2F.default": "aadsts_1002012",
+    f"{SCOPE} Mail.Send": "aadsts_70011",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scope", SCOPES)
+async def test_a_wrong_scope(place: Place, scope: str, kind: str) -> None:
+    """Of another cloud, most likely; or none that an application may ask for."""
+    asked = place.faults.add({"service": "entra", "path": "/token", "delay": 0})
     with pytest.raises(AuthorityRefused) as raised:
-        await place.credential().ask("https://graph.microsoft.us/.default")
-    assert raised.value.code == "aadsts_500011"
+        await place.credential(place.by(kind)).ask(scope)
+    assert (raised.value.code, asked.hits) == (SCOPES[scope], 1)
     assert "cloud" in raised.value.next_step
 
 
