@@ -21,6 +21,7 @@ from sandbox.signing import BadToken
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+AUDIENCE = "https://oauth2.googleapis.com/token"  # wherever the endpoint is served: google-auth knows no other
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT_TYPES = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
 HOUR, SIGNED_AT_MOST = 3600, 12 * 3600
@@ -46,8 +47,8 @@ def token(workspace: Workspace, form: Mapping[str, str]) -> dict[str, Any]:
     if account.disabled:
         raise OAuthError("disabled_client", "The OAuth client was disabled.", 401)
     _check_signature(account, header, signed, signature)
-    if claims.get("aud") != f"{workspace.url}/token":
-        raise invalid_grant("Invalid JWT: Failed audience check. The right audience is https://oauth2.googleapis.com/token")
+    if claims.get("aud") not in (AUDIENCE, f"{workspace.url}/token"):
+        raise invalid_grant(f"Invalid JWT: Failed audience check. The right audience is {AUDIENCE}")
     _check_times(claims, workspace.now())
     subject = _subject(workspace, account, claims)
     workspace.sign_ins.append((account.email, subject))

@@ -296,6 +296,16 @@ async def test_a_walk_sees_all_and_the_next_what_is_new(wire: Wire) -> None:
     assert (await wire.walk(link))[0] == []
 
 
+async def test_more_news_than_a_page_holds(wire: Wire) -> None:
+    """What came since is told page by page, all of it once, and then nothing more."""
+    _, link = await wire.walk()
+    for first in range(0, 120, 20):
+        await wire.send(*[mail(f"s{n}") for n in range(first, first + 20)])
+    after, link = await wire.walk(link)
+    assert len(after) == len({arrival.id for arrival in after}) == 120
+    assert (await wire.walk(link))[0] == []
+
+
 async def test_what_comes_during_a_walk_is_not_lost(wire: Wire) -> None:
     """A mail that arrives between two pages is seen on this walk or right after it."""
     for first in range(0, 60, 20):
