@@ -1,15 +1,17 @@
 """The promises of sending: nothing lost, nothing sent twice, everything ends, whatever answers are lost and whoever is killed."""
 
 import asyncio
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailroom.errors import AuthorityDown
 from mailroom.model.account import Account
+from mailroom.model.message import Outgoing, Receipt
 from mailroom.model.slice import OWED, Ref
 from mailroom.model.token import Token
-from tests.sending import Room, message, run
+from tests.sending import FakeProvider, Room, message, run
 
 ANSWERS = ["ok", "lost after", "lost before", "late", "429", "429 after", "401", "not sent", "refused"]
 KILLS = ["killed before", "killed after", "killed, late"]
@@ -51,6 +53,30 @@ def test_a_lost_answer_is_asked_for_after_the_grace() -> None:
     run(lost())
     assert room.provider.questions == 1
     assert list(room.provider.copies.values()) == [1]
+
+
+class Asked(FakeProvider):
+    """Keeps what it was asked for."""
+
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+        self.mails = list(mails)
+        return await super().ask(account, mails, token)
+
+
+def test_a_question_says_since_when() -> None:
+    """The provider hears when the mail was accepted: before that it can't have been sent, so no older mail has to be looked at."""
+
+    async def lost() -> float:
+        accepted = room.clock()
+        await post(room)
+        await room.come_to_rest()
+        return accepted
+
+    room = Room()
+    room.provider = Asked(room.real, room.timing, script=["lost after"])
+    accepted = run(lost())
+    assert isinstance(room.provider, Asked)
+    assert [mail.accepted for mail in room.provider.mails] == [accepted]
 
 
 def test_what_the_provider_does_not_have_goes_again() -> None:
