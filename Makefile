@@ -3,12 +3,13 @@
 # make test       sets everything up and runs all tests; make unit only the quick ones
 # make test-servers sends through Postfix and Dovecot, which must be installed (Debian, as root)
 # make check      format, lint, strict types, import contracts, tests
+# make chaos      20,000 mails through everything that can go wrong, then counted (MAILS=400 for fewer, SEED=1 to play one again)
 # make bench-cold measures the cold start beside other clients
 # make bench-send measures sending beside other clients (needs nginx, libnginx-mod-http-echo and wrk from Debian)
 #
 # PYTHON=/path/to/python3.12 chooses the interpreter; it counts when .venv is made.
 
-.PHONY: setup demo run test test-servers unit lint check runtime-test bench-cold bench-send clean
+.PHONY: setup demo run test test-servers unit lint check runtime-test chaos bench-cold bench-send clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 BIN := .venv/bin
@@ -42,6 +43,9 @@ check: lint test
 # Microsoft's own runtime for the app, which is there from Python 3.13 on.
 runtime-test: setup .venv313/.done
 	.venv313/bin/python -m pytest tests/runtime
+
+chaos: setup
+	@$(BIN)/python -m chaos --mails $(or $(MAILS),20000) $(if $(SEED),--seed $(SEED))
 
 bench-cold: setup
 	$(BIN)/python -m bench.cold

@@ -12,9 +12,12 @@ from mailroom.errors import (
     AccountFault,
     BadInput,
     DeliveryInDoubt,
+    MailroomError,
     NotSent,
     ProviderError,
     Refused,
+    StorageConflict,
+    StorageDown,
     Throttled,
     TokenRejected,
 )
@@ -132,12 +135,16 @@ class FakeKeyring:
 
 
 class Mortal:
-    """A store that kills whoever calls its n-th operation from now, before or after it took effect; workers take turns at each."""
+    """A store that kills whoever calls its n-th operation from now, before or after it took effect; workers take turns at each.
+
+    With `error` it fails them instead: StorageConflict, after a write took effect, is what a repeat on the way to storage brings home.
+    """
 
     def __init__(self, store: FakeStore) -> None:
         self.store = store
         self.dies_in: int | None = None
         self.after = False
+        self.error: MailroomError | None = None
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(self.store, name)
@@ -152,21 +159,26 @@ class Mortal:
                     self.dies_in = None
                     if self.after:
                         await real(*args, **options)
-                    raise Killed
+                    raise self._end(name)
             return await real(*args, **options)
 
         return operation
 
+    def _end(self, name: str) -> BaseException:
+        if isinstance(self.error, StorageConflict) and name != "write":
+            return StorageDown("storage_down", "Lost.")
+        return self.error or Killed()
+
 
 class Room:
-    """One sending room, its store, its provider and a clock that only tests move."""
+    """One sending room, its store, its provider and clocks that only tests move: storage's, and the real time that a process measures."""
 
     def __init__(self, timing: Timing | None = None, **account: Any) -> None:
         self.timing = timing or Timing(claim=20.0, call=5.0, grace=10.0, give_up=86400.0, pause=5.0)
-        self.clock = Clock()
+        self.clock, self.real = Clock(), Clock()
         self.fake = FakeStore(now=self.clock)
         self.store = Mortal(self.fake)
-        self.provider = FakeProvider(self.clock, self.timing)
+        self.provider = FakeProvider(self.real, self.timing)
         self.keyring = FakeKeyring()
         self.account = Account(
             **{"name": "billing", "provider": "graph", "address": "b@x.example", "profile": PROFILE, "rate": 60000.0} | account
@@ -187,7 +199,7 @@ class Room:
             outbox=self.outbox,
             keyring=self.keyring,
             sender_of=lambda account: self.provider,
-            monotonic=self.clock,
+            monotonic=self.real,
             new_nonce=nonces(f"{prefix}{self.started}x"),
         )
         self.accept = Accept(self.deliver, self.keys)
@@ -204,6 +216,7 @@ class Room:
 
     def pass_time(self, seconds: float) -> None:
         self.clock.time += seconds
+        self.real.time += seconds
         self.provider.land()
 
     async def work_off(self) -> int:

@@ -40,12 +40,12 @@ Listener = QueueListener | TimerListener
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
-    _log_to_stderr()
+    arguments = parser().parse_args()
+    log_to_stderr()
     return asyncio.run(run(arguments))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m sandbox.host", description="Runs function_app.py's HTTP, queue and timer triggers.")
     parser.add_argument("--app", type=Path, required=True, metavar="DIR", help="where function_app.py and host.json are")
     parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1; without it a free one")
@@ -122,7 +122,7 @@ def _over(*, end_with_stdin: bool) -> asyncio.Event:
     return over
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S")
     for chatty in ("httpx", "httpcore", "azure", "msal", "urllib3", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

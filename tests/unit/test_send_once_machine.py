@@ -1,0 +1,166 @@
+"""The protocol as a machine that anything may happen to, in any order: what was accepted ends, and is sent once at most."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from mailroom.errors import MailroomError, StorageConflict, StorageDown
+from mailroom.model.places import LEDGER_TABLE, OUTBOX_CONTAINER, OUTBOX_POISON, OUTBOX_QUEUE
+from mailroom.model.slice import Ref
+from send_mail.accept import Line
+from tests.sending import Killed, Room, message
+
+ANSWERS = ["ok", "lost after", "lost before", "late", "429", "429 after", "401", "not sent", "refused"]
+KILLS = ["killed before", "killed after", "killed, late"]
+ENDS: dict[str, MailroomError | None] = {
+    "killed": None,
+    "down": StorageDown("storage_down", "No answer."),
+    "lost to oneself": StorageConflict("storage_conflict", "412, though the first try won."),
+}
+SINGLES, BATCHES = ["m0", "m1", "m2"], ["b0", "b1"]
+BATCH = 3  # mails
+NEWER = {"priority": 3}  # a field of a mail that only a later version knows
+
+Work = Callable[[], Awaitable[Any]]
+
+
+class Sending(RuleBasedStateMachine):
+    """Two workers at most; `asked` are the callers' requests, which are repeated in the end by whoever got no answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.room = Room()
+        self.asked: set[str] = set()
+
+    @rule(names=st.lists(st.sampled_from(SINGLES + BATCHES), min_size=1, max_size=2))
+    def somebody_asks(self, names: list[str]) -> None:
+        self.asked |= set(names)
+        self.run(*(lambda name=name: self.ask(name) for name in names))
+
+    @rule(workers=st.integers(1, 2))
+    def tickets_are_worked_off(self, workers: int) -> None:
+        self.run(*[self.room.work_off] * workers)
+
+    @rule()
+    def the_sweep_runs(self) -> None:
+        self.run(self.room.sweep.run, self.room.work_off)
+
+    @rule(answers=st.lists(st.sampled_from(ANSWERS + KILLS), min_size=1, max_size=4))
+    def the_provider_will_answer(self, answers: list[str]) -> None:
+        self.room.provider.script += answers
+
+    @rule(calls=st.integers(0, 14), how=st.sampled_from(list(ENDS)), after=st.booleans())
+    def a_storage_call_will_fail(self, calls: int, how: str, after: bool) -> None:
+        store = self.room.store
+        store.dies_in, store.error, store.after = calls, ENDS[how], after or how == "lost to oneself"
+
+    @rule(seconds=st.sampled_from([0.5, 3.0, 11.0, 21.0, 35.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.room.pass_time(seconds)
+
+    @rule(seconds=st.sampled_from([1.0, 30.0, 3600.0]))
+    def the_clock_jumps_back(self, seconds: float) -> None:
+        """Storage's, that is: what a process measures goes on."""
+        self.room.clock.time -= seconds
+
+    @rule()
+    def the_queue_is_purged(self) -> None:
+        self.room.fake.queues.pop(OUTBOX_QUEUE, None)
+
+    @rule(poisoned=st.booleans(), at=st.integers(0, 4))
+    def a_ticket_comes_back(self, poisoned: bool, at: int) -> None:
+        """The queue delivers at least once, and five kills poison what never failed."""
+        if refs := self.refs():
+            ticket = msgspec.json.encode({"ticket": refs[at % len(refs)]})
+            asyncio.run(self.room.fake.put_ticket(OUTBOX_POISON if poisoned else OUTBOX_QUEUE, ticket))
+
+    @rule(at=st.integers(0, 4))
+    def a_body_is_gone(self, at: int) -> None:
+        if refs := self.refs():
+            ref = refs[at % len(refs)]
+            self.room.fake.blobs.pop((OUTBOX_CONTAINER, f"{ref.account}/{ref.unit}/{ref.slice:05}"), None)
+
+    @rule(at=st.integers(0, 4))
+    def a_newer_version_writes(self, at: int) -> None:
+        if refs := self.refs():
+            self.rewrite(refs[at % len(refs)], lambda mail: mail | NEWER)
+
+    @rule()
+    def a_newer_version_runs_again(self) -> None:
+        for ref in self.refs():
+            self.rewrite(ref, lambda mail: {name: value for name, value in mail.items() if name not in NEWER})
+
+    @invariant()
+    def nothing_is_sent_twice(self) -> None:
+        assert max(self.room.provider.copies.values(), default=0) <= 1
+
+    def teardown(self) -> None:
+        """All is well again, callers who got no answer repeat themselves, and enough time passes."""
+        self.room.provider.script.clear()
+        self.room.store.dies_in = None
+        self.a_newer_version_runs_again()
+        asyncio.run(self.room.come_to_rest(hours=8.0))
+        self.run(*(lambda name=name: self.ask(name) for name in sorted(self.asked)))
+        asyncio.run(self.room.come_to_rest(hours=8.0))
+        self.nothing_is_sent_twice()
+        for mail in self.mails():
+            copies = self.room.provider.copies[mail["stamp"]]
+            assert mail.get("status") in ("sent", "refused", "held"), mail
+            assert mail["status"] == "held" or (mail["status"] == "sent") == (copies == 1), mail
+        assert len(self.mails()) == sum(BATCH if name in BATCHES else 1 for name in self.asked)
+
+    async def ask(self, name: str) -> None:
+        accept = self.room.accept
+        if name in SINGLES:
+            await accept.single(message(name), "crm", name)
+        else:
+            await accept.batch([Line(number, message()) for number in range(1, BATCH + 1)], [], "crm", name, key=name)
+
+    def run(self, *works: Work) -> None:
+        """At once, each as the host would run it: what it raises is its own affair, and a kill ends the process."""
+
+        async def one(work: Work) -> None:
+            try:
+                await work()
+            except Killed:
+                self.room.start()
+            except MailroomError:
+                pass
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*map(one, works))
+
+        asyncio.run(all_of_them())
+
+    def refs(self) -> list[Ref]:
+        keys = [key.split("|") for _, key in self.room.fake.tables.get(LEDGER_TABLE, {}) if key.startswith("s|")]
+        return [Ref("billing", unit, int(number)) for _, unit, number in keys]
+
+    def mails(self) -> list[dict[str, Any]]:
+        """Of what was accepted."""
+        table = self.room.fake.tables.get(LEDGER_TABLE, {})
+        committed = {partition.partition("|")[2] for partition, key in table if key == "header"}
+        counted = [
+            row for (_, key), row in table.items() if key.startswith("s|") and (not row.values["batch"] or key.split("|")[1] in committed)
+        ]
+        return [mail for row in counted for mail in json.loads(str(row.values["mails"]))]
+
+    def rewrite(self, ref: Ref, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        table = self.room.fake.tables[LEDGER_TABLE]
+        row = table[ref.account, f"s|{ref.unit}|{ref.slice:05}"]
+        mails = json.dumps([change(mail) for mail in json.loads(str(row.values["mails"]))])
+        if mails != json.dumps(json.loads(str(row.values["mails"]))):
+            etag = f'W/"newer {len(self.room.fake.calls)}"'
+            table[ref.account, row.key] = msgspec.structs.replace(row, values={**row.values, "mails": mails}, etag=etag)
+
+
+TestSending = Sending.TestCase
+TestSending.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
