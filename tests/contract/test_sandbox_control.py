@@ -160,6 +160,7 @@ class _Page(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.links: dict[str, str] = {}
+        self.hrefs: list[str] = []
         self.text = ""
         self._link = ""
         self.feed(text)
@@ -169,6 +170,7 @@ class _Page(HTMLParser):
         names = {name for name, _ in attrs}
         assert not {name for name in names if name.startswith("on") or name == "src"}, attrs
         self._link = dict(attrs).get("href") or "" if tag == "a" else ""
+        self.hrefs += [self._link] if self._link else []
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -212,16 +214,18 @@ async def test_the_pages_are_safe(office: Office) -> None:
     evil = "</title></pre><script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;"
     person_ = person('"><script>@x.example', evil)
     file = {"@odata.type": "#microsoft.graph.fileAttachment", "name": evil, "contentType": evil, "contentBytes": "JVBERg=="}
-    await office.draft(subject=evil, toRecipients=[person_], body={"contentType": "html", "content": f"<p>{evil}"}, attachments=[file])
+    draft = await office.draft(subject=evil, toRecipients=[person_], body={"content": evil}, attachments=[file])
     raw = f"From: {evil} <a@b.example>\r\nSubject: {evil}\r\n\r\n{evil}\r\n".encode()
     await control(office, "POST", f"/mail?to={office.anna}", content=raw)
-    office.city.graph.office.mailbox(office.anna).add_folder(evil, "msgfolderroot")
+    folder = office.city.graph.office.mailbox(office.anna).add_folder(evil, "msgfolderroot")
+    await office.ask("POST", f"messages/{draft['id']}/copy", json={"destinationId": folder.id})
     fixed = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "a", "table", "thead", "tbody", "tr", "th", "td"}
     box = _Page(await page(office, f"/mailboxes/{office.anna}"))
     assert box.tags <= fixed
-    assert list(box.links) == [evil, evil] or evil in box.links
-    for number in {where.rpartition("/")[2] for where in box.links.values() if where.rpartition("/")[2].isdigit()}:
-        mail = _Page(await page(office, f"/mailboxes/{office.anna}/{number}"))
+    mails = [where for where in box.hrefs if where.rpartition("/")[2].isdigit()]
+    assert len(mails) == 3
+    for where in mails:
+        mail = _Page(await page(office, where))
         assert mail.tags <= fixed | {"pre", "ul", "li"}
         assert "<script>alert(1)" in mail.text
 
