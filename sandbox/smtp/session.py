@@ -47,6 +47,7 @@ class Service:
     by_certificate: bool = False  # a relay's clients are known by theirs
     sessions: set[ExchangeSession] = field(default_factory=set)
     opened: int = 0  # connections ever
+    dismissed: list[Any] = field(default_factory=list)  # what clients answered to the reason of their failure
     signed_in: list[str] = field(default_factory=list)  # the mechanism of each sign-in that succeeded
 
 
@@ -124,7 +125,7 @@ class ExchangeSession(SMTP):
             return AuthResult(success=False, handled=True)
         if bearer is None or not access.signed_in(self.service.directory, bearer):
             if told:
-                await self.challenge_auth(sasl.refusal(f"{OUTLOOK}/SMTP.Send"))
+                self.service.dismissed.append(await self.challenge_auth(sasl.refusal(f"{OUTLOOK}/SMTP.Send")))
             return self._denied("535 5.7.3 Authentication unsuccessful [AM0PR01CA0001.eurprd01.prod.exchangelabs.example]")
         others = [one for one in self.service.sessions if one.bearer and one.bearer.user.lower() == bearer.user.lower()]
         if len(others) >= CONNECTIONS:

@@ -196,6 +196,7 @@ async def test_a_reason_told_in_a_challenge_is_kept(wire: Wire) -> None:
         [answer] = await wire.sender.send(wire.account(mechanism=mechanism), [mail("s1")], wire.token(roles=[]))
         assert isinstance(answer, TokenRejected)
         assert "invalid_token, scope https://outlook.office365.com/SMTP.Send" in answer.detail
+    assert wire.exchange.service.dismissed == [b"", b"\x01"]
 
 
 async def test_a_connection_is_another_tokens_no_more(wire: Wire) -> None:
@@ -321,6 +322,7 @@ async def test_given_up_from_outside_leaves_no_connection(wire: Wire) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    await until(lambda: not wire.exchange.service.sessions)
     assert isinstance((await wire.send(mail("s2")))[0], Receipt)
     assert wire.copies() == {"s2": 1}
 
