@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import email
+import email.policy
 import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +29,18 @@ from sandbox.town import town
 
 IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
 STAMP = "String {6a4f6d1c-2a2c-4b6e-9d3a-51a5cdb2a3f1} Name TestStamp"
+
+TEXT = {"Content-Type": "text/plain"}
+FILE = {"@odata.type": "#microsoft.graph.fileAttachment", "name": "a.pdf", "contentType": "application/pdf"}
+PDF = FILE | {"contentBytes": base64.b64encode(b"%PDF").decode()}
+SIGNED = b"From: Ann <ann@far.example>\r\nTo: anna@mailroom.example\r\nSubject: From afar\r\nMessage-ID: <1@far.example>\r\n"
+MIXED = (
+    "To: {ben}\r\nSubject: Mixed\r\nSender: a@b.example\r\nReferences: <1@x.example>\r\n <2@x.example>\r\nMIME-Version: 1.0\r\n"
+    'Content-Type: multipart/mixed; boundary="b"\r\n\r\n'
+    "--b\r\nContent-Type: text/html\r\n\r\n<p>Hello</p>\r\n"
+    "--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: Inner\r\n\r\nInside\r\n"
+    '--b\r\nContent-Type: text/plain; name="n.txt"\r\nContent-Disposition: attachment\r\n\r\nnote\r\n--b--\r\n'
+)
 
 
 @dataclass
@@ -142,6 +157,13 @@ async def city(folder: Path) -> AsyncIterator[City]:
         http = await running.enter_async_context(httpx.AsyncClient(verify=ca.context(), timeout=5.0))
         running.callback(faults.clear)
         yield City(directory, ca, faults, graph, clock, http, f"{url}/v1.0", controlled)
+
+
+async def source(office: Office, mail: dict[str, Any], user: str = "") -> EmailMessage:
+    """What $value gives, parsed."""
+    answer = await office.ask("GET", f"messages/{mail['id']}/$value", user=user)
+    assert answer.status_code == 200, answer.text
+    return email.message_from_bytes(answer.content, EmailMessage, policy=email.policy.default)
 
 
 def person(address: str, name: str | None = None) -> dict[str, Any]:
