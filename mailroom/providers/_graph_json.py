@@ -57,9 +57,13 @@ def without_uploads(message: Message) -> Message:
 
 def mime_payload(mail: Outgoing, sender: str, now: datetime) -> bytes:
     """The body of `sendMail` in MIME: base64 as text/plain."""
+    return base64.b64encode(_mime(mail, sender, now))
+
+
+def _mime(mail: Outgoing, sender: str, now: datetime) -> bytes:
     if mail.message.mime is not None:
-        return base64.b64encode(mime.stamped(mail.message.mime, mail.stamp))
-    return base64.b64encode(mime.build(mail.message, stamp=mail.stamp, sender=sender, date=now))
+        return mime.stamped(mail.message.mime, mail.stamp)
+    return mime.build(mail.message, stamp=mail.stamp, sender=sender, date=now)
 
 
 def too_large(message: Message, now: datetime) -> int | None:
@@ -71,7 +75,7 @@ def too_large(message: Message, now: datetime) -> int | None:
         return None
     mail, sizes = Outgoing("x" * 64, message), [one.length for one in message.uploads]
     if needs_mime(message):
-        size = len(mime_payload(mail, "x" * 320, now)) + sum(_base64(_base64(size) + 2 * -(-size // 57)) for size in sizes)
+        size = _base64(len(_mime(mail, "x" * 320, now)) + sum(_base64(size) + 2 * -(-size // 57) for size in sizes))
     else:
         size = len(payload(mail)) + sum(map(_base64, sizes))
     return size if size > REQUEST_LIMIT else None
