@@ -138,6 +138,7 @@ class Mortal:
     """A store that kills whoever calls its n-th operation from now, before or after it took effect; workers take turns at each.
 
     With `error` it fails them instead: StorageConflict, after a write took effect, is what a repeat on the way to storage brings home.
+    With `only` it counts the operations of that name alone.
     """
 
     def __init__(self, store: FakeStore) -> None:
@@ -145,6 +146,7 @@ class Mortal:
         self.dies_in: int | None = None
         self.after = False
         self.error: MailroomError | None = None
+        self.only = ""
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(self.store, name)
@@ -153,7 +155,7 @@ class Mortal:
 
         async def operation(*args: Any, **options: Any) -> Any:
             await asyncio.sleep(0)  # another worker's turn
-            if self.dies_in is not None:
+            if self.dies_in is not None and self.only in ("", name):
                 self.dies_in -= 1
                 if self.dies_in < 0:
                     self.dies_in = None

@@ -32,6 +32,8 @@ class StoredLanes:
 
         def change(lane: Lane) -> Lane | None:
             nonlocal later
+            if any(taken.nonce == permit.nonce for taken in lane.permits):  # our own write won, and its repeat lost to it
+                return lane
             permits = account.traits.in_flight
             taken = lane.take(self._store.now(), account.rate, mails, permit, single=single, permits=permits)
             if isinstance(taken, Lane):

@@ -1,16 +1,19 @@
 """The promises of sending: nothing lost, nothing sent twice, everything ends, whatever answers are lost and whoever is killed."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailroom.errors import AuthorityDown
+from mailroom.errors import AuthorityDown, MailroomError, StorageConflict, StorageDown
 from mailroom.model.account import Account
 from mailroom.model.message import Outgoing, Receipt
 from mailroom.model.slice import OWED, Ref
 from mailroom.model.token import Token
+from send_mail.accept import Line
 from tests.sending import FakeProvider, Room, message, run
 
 ANSWERS = ["ok", "lost after", "lost before", "late", "429", "429 after", "401", "not sent", "refused"]
@@ -258,3 +261,78 @@ def test_a_worker_that_froze_takes_nothing_back() -> None:
     room = Room()
     run(frozen())
     assert list(room.provider.copies.values()) == [1]
+
+
+@pytest.mark.parametrize("write", range(6))
+@pytest.mark.parametrize("error", [StorageConflict("storage_conflict", "412, though ours won."), StorageDown("storage_down", "No answer.")])
+def test_a_write_whose_answer_is_lost_holds_nothing_up(write: int, error: MailroomError) -> None:
+    """Whichever write took effect though its answer, or that of its repeat, said otherwise: the mails go at once, and once."""
+
+    async def one_lost() -> None:
+        made = await room.accept.batch([Line(1, message()), Line(2, message())], [], "crm", "hash")
+        room.store.only, room.store.dies_in, room.store.error, room.store.after = "write", write, error, True
+        with contextlib.suppress(StorageDown):
+            await room.deliver.work(Ref("billing", made.id))
+        room.store.dies_in = None
+        for _ in range(2 if isinstance(error, StorageConflict) else 25):  # a permit that nobody knows of ends with its claim
+            await room.work_off()
+            room.pass_time(1.0)
+        assert (await room.status.batch(made.id, "crm"))["counts"]["sent"] == 2
+
+    room = Room()
+    run(one_lost())
+    assert list(room.provider.copies.values()) == [1, 1]
+
+
+@pytest.mark.parametrize("error", [StorageConflict("storage_conflict", "409, though ours won."), StorageDown("storage_down", "No answer.")])
+def test_an_accepting_write_whose_answer_is_lost_is_no_reason_to_wait(error: MailroomError) -> None:
+    """A single mail whose row was written is sent at once, whatever its writer was told."""
+
+    async def lost() -> list[str]:
+        statuses = []
+        for call in range(8):
+            room.store.dies_in, room.store.error, room.store.after = call, error, True
+            with contextlib.suppress(StorageDown):
+                await room.accept.single(message(f"m{call}"), "crm", "hash")
+            room.store.dies_in = None
+            statuses.append(await post(room, f"m{call}"))
+        return statuses
+
+    room = Room()
+    assert run(lost()) == ["sent"] * 8
+    assert list(room.provider.copies.values()) == [1] * 8
+
+
+def test_a_clock_that_jumps_back_changes_nothing() -> None:
+    """What is claimed stays claimed, what is in doubt is asked for no sooner, and all of it ends."""
+
+    async def back() -> None:
+        room.provider.script = ["late", "killed, late", "not sent"]
+        for name in ("a", "b", "c"):
+            await room.alive(lambda name=name: room.accept.single(message(name), "crm", "hash"))
+            room.clock.time -= 1800.0
+            await room.work_off()
+            await room.sweep.run()
+        await room.come_to_rest()
+
+    room = Room()
+    run(back())
+    assert sorted(room.provider.copies.values()) == [1, 1, 1]
+
+
+def test_a_ticket_whose_body_is_gone_ends() -> None:
+    """A mail without a body is refused with the reason; one that may have gone is held."""
+
+    async def gone() -> list[tuple[str, str]]:
+        refs = []
+        for name, answer in (("a", "not sent"), ("b", "lost after")):
+            room.provider.script = [answer]
+            refs.append((await room.accept.single(message(name), "crm", "hash")).ref)
+            await room.fake.delete_blob("mail-outbox", f"billing/{refs[-1].unit}/00000")
+            room.pass_time(3.0)
+        await room.come_to_rest()
+        mails = [await room.mail(ref.unit) for ref in refs]
+        return [(mail.status, mail.code) for mail in mails]
+
+    room = Room()
+    assert run(gone()) == [("refused", "body_missing"), ("held", "body_missing")]
