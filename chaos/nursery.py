@@ -14,7 +14,17 @@ import time
 
 from sandbox.host import __main__ as host
 
-HEAVY = ("aiosmtplib", "cryptography.x509", "email.message", "httpx", "joserfc", "msal", "msal.managed_identity", "xml.etree.ElementTree")
+HEAVY = (
+    "aiosmtplib",
+    "cryptography.x509",
+    "email.message",
+    "httpcore",
+    "httpx",
+    "joserfc",
+    "msal",
+    "msal.managed_identity",
+    "xml.etree.ElementTree",
+)
 PAUSE = 0.3
 
 
