@@ -16,11 +16,12 @@ from mailroom.errors import DeliveryInDoubt, NotSent, ProviderError, Refused, Th
 from mailroom.model.account import Account
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.token import Token
+from mailroom.ports import Store
 from mailroom.providers import _smtp_letter
 from mailroom.providers._smtp_connection import Connection, Failed, opened
 from mailroom.providers._smtp_letter import Letter
 from mailroom.providers._smtp_pool import Key, Loan, Pool
-from mailroom.providers._smtp_servers import Server
+from mailroom.providers._smtp_uploads import SmtpUploads, raw_size
 
 LARGEST = 150 * 1024 * 1024  # Exchange Online's most, as it goes over the wire
 LARGE = 1024 * 1024  # from here on a mail is written in a thread
@@ -30,10 +31,10 @@ LEAST = 0.1  # of the call's time, for a mail to be begun at all
 Answer = Receipt | ProviderError
 
 
-class SmtpSender:
+class SmtpSender(SmtpUploads):
     """ports.Sender. Who derives from it says where mails go, with whose certificate, and whether one signs in.
 
-    `call` gives the seconds that one `send` may take.
+    `call` gives the seconds that one `send` may take, `store` has the files that were uploaded.
     """
 
     signs_in = True
@@ -42,6 +43,7 @@ class SmtpSender:
         self,
         call: Callable[[], float],
         tls: Callable[[Account], Awaitable[ssl.SSLContext]],
+        store: Callable[[], Store],
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -49,16 +51,14 @@ class SmtpSender:
     ) -> None:
         self._call = call
         self._tls = tls
+        self._store = store
         self._now = now
         self._monotonic = monotonic
         self._pool = pool or Pool()
 
-    def server(self, account: Account) -> Server:
-        raise NotImplementedError
-
     def check(self, message: Message) -> None:
         """What the mail's account takes less than this, its server says when it is sent."""
-        size = _raw_size(message)
+        size = raw_size(message)
         if size > LARGEST:
             raise TooLarge(
                 "mail_too_large_for_path", f"The mail has at least {size} bytes; SMTP takes {LARGEST} here.", "Send a link instead."
@@ -149,7 +149,7 @@ class SmtpSender:
         most, found = self.server(account).recipients, len(mail.message.recipients)
         if found > most:
             return Refused("recipients_too_many", f"The mail has {found} recipients; this server takes {most}.", "Split them up.")
-        if _raw_size(mail.message) > LARGE:
+        if raw_size(mail.message) > LARGE:
             return await asyncio.to_thread(_smtp_letter.written, account, mail, self._now())
         return _smtp_letter.written(account, mail, self._now())
 
@@ -164,9 +164,3 @@ def _likewise(answer: Answer) -> ProviderError:
     if isinstance(answer, NotSent | Throttled):
         return NotSent(answer.code, answer.detail, answer.next_step, retry_after=answer.retry_after)
     return NotSent("not_tried", "The mail before it was left in doubt, so this one was not begun.", retry_after=1.0)
-
-
-def _raw_size(message: Message) -> int:
-    """At least that many bytes go over the wire."""
-    texts = len(message.text or "") + len(message.html or "")
-    return texts + sum(len(one.content) for one in message.attachments) * 4 // 3 + len(message.mime or b"")

@@ -22,7 +22,7 @@ from mailroom.providers._smtp_connection import Failed
 from mailroom.providers._smtp_sender import SmtpSender
 from mailroom.providers._smtp_servers import Server
 
-TRAITS = Traits(receives=False, signs_in=False, rate=600.0, in_flight=10, slice_weight=1)
+TRAITS = Traits(receives=False, signs_in=False, rate=600.0, in_flight=10, slice_weight=1, uploads=True)
 KEYS = {"host": True, "from": False, "client_certificate": False}
 CERTIFICATE_SECONDS = 600.0  # a new version in the vault is seen after that, at the latest
 PORT = 25
@@ -86,7 +86,7 @@ def showing(certificate: Certificate) -> ssl.SSLContext:
 
 
 def build(parts: Parts) -> Relay:
-    return Relay(parts.call_seconds, ClientTls(parts.certificates))
+    return Relay(parts.call_seconds, ClientTls(parts.certificates), parts.store)
 
 
 def scope(account: Account) -> str:

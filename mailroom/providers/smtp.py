@@ -14,11 +14,11 @@ from mailroom.providers._smtp_sender import SmtpSender
 from mailroom.providers._smtp_servers import Server
 
 # Exchange Online: three connections and 30 messages a minute for a mailbox (smtp-submission-improvements, "sending limits")
-TRAITS = Traits(receives=False, rate=30.0, in_flight=3, slice_weight=1)
+TRAITS = Traits(receives=False, rate=30.0, in_flight=3, slice_weight=1, uploads=True)
 PRESETS = {
     "exchange": TRAITS,
-    "hve": Traits(receives=False, rate=600.0, in_flight=10, slice_weight=1),
-    "gmail": Traits(receives=False, rate=60.0, in_flight=5, slice_weight=1),
+    "hve": Traits(receives=False, rate=600.0, in_flight=10, slice_weight=1, uploads=True),
+    "gmail": Traits(receives=False, rate=60.0, in_flight=5, slice_weight=1, uploads=True),
 }
 KEYS = {"preset": False, "host": False, "from": False, "scope": False, "mechanism": False}
 
@@ -40,7 +40,7 @@ class Smtp(SmtpSender):
 
 
 def build(parts: Parts) -> Smtp:
-    return Smtp(parts.call_seconds, _trust)
+    return Smtp(parts.call_seconds, _trust, parts.store)
 
 
 def scope(account: Account) -> str:

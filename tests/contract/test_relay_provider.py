@@ -29,7 +29,7 @@ from sandbox.graph.post import PostOffice
 from sandbox.smtp import Listening
 from sandbox.town import town
 from tests.contract import sandbox_town
-from tests.fakes import FakeParts
+from tests.fakes import FakeParts, FakeStore
 
 ANNA, BEN = "anna@mailroom.example", "ben@mailroom.example"
 
@@ -78,7 +78,7 @@ async def wired(folder: Path, monkeypatch: pytest.MonkeyPatch, client: sandbox_t
     office = create(directory, faults).office
     connector = await sandbox_smtp.serve(directory, faults, office, ca, clients=client and client.pem, signs_in=False)
     certificates = Certificates()
-    sender = Relay(lambda: 30.0, ClientTls(lambda: certificates))
+    sender = Relay(lambda: 30.0, ClientTls(lambda: certificates), FakeStore)
     try:
         yield Wire(faults, office, connector, sender, certificates)
     finally:

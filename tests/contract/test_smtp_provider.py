@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import pytest
 from mailroom.errors import DeliveryInDoubt, MailroomError, NotSent, Refused, Throttled, TokenRejected, TooLarge
 from mailroom.model.account import Account, Cloud, Profile, Traits
 from mailroom.model.message import Address, Attachment, Message, Outgoing, Receipt
+from mailroom.model.places import UPLOADS_CONTAINER
 from mailroom.model.token import Token
+from mailroom.ports import Preparer
 from mailroom.providers import mime, smtp
 from mailroom.providers._smtp_pool import Pool
 from mailroom.providers.smtp import Smtp
@@ -29,6 +31,7 @@ from sandbox.graph.mime import source
 from sandbox.graph.post import PostOffice
 from sandbox.smtp import Listening
 from sandbox.town import town
+from tests.fakes import FakeStore
 from tests.waiting import until
 
 ANNA, BEN, SHARED = "anna@mailroom.example", "ben@mailroom.example", "no-reply@mailroom.example"
@@ -47,6 +50,7 @@ class Wire:
     sender: Smtp
     call: float = 30.0
     kept: Token | None = None
+    store: FakeStore = field(default_factory=FakeStore)
 
     def account(self, address: str = ANNA, *, traits: Traits = smtp.TRAITS, host: str | None = None, **options: str) -> Account:
         cloud = Cloud("https://login.example", "graph", "scope", "vault", "storage", smtp=host or self.exchange.url.removeprefix("smtp://"))
@@ -78,11 +82,12 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
     graph = create(directory, faults)
     exchange = await sandbox_smtp.serve(directory, faults, graph.office, ca)
     made: Wire
+    store = FakeStore()
 
     async def trust(account: Account) -> ssl.SSLContext:
         return ca.context()
 
-    made = Wire(directory, faults, graph.office, exchange, ca, Smtp(lambda: made.call, trust))
+    made = Wire(directory, faults, graph.office, exchange, ca, Smtp(lambda: made.call, trust, lambda: store), store=store)
     try:
         yield made
     finally:
@@ -314,6 +319,40 @@ async def test_a_server_that_hangs_ends_with_the_calls_time(wire: Wire, at: str,
     assert isinstance((await wire.send(mail("s3")))[0], Receipt)
 
 
+async def test_uploaded_files_go(wire: Wire) -> None:
+    """A file in a blob is fetched before the call and arrives whole; one that changed, is gone, or can't be had now is told apart."""
+    content = bytes(range(256)) * 24 * 1024
+    await wire.store.put_blob(UPLOADS_CONTAINER, "c/u1", content)
+    blob = await wire.store.find_blob(UPLOADS_CONTAINER, "c/u1")
+    assert blob is not None
+    file = Attachment("big.bin", blob="c/u1", size=len(content), etag=blob.etag)
+    ready = await wire.sender.prepare(wire.account(), mail("s1", attachments=(file, Attachment("small", b"x"))), wire.token())
+    assert isinstance(ready, Outgoing), ready
+    assert isinstance((await wire.send(ready))[0], Receipt)
+    assert [one.content for one in wire.inbox()[0].attachments] == [content, b"x"]
+    wire.store.fail_next("read_blob")
+    for one, kind, code in (
+        (file, NotSent, "storage_down"),
+        (msgspec.structs.replace(file, etag='"other"'), Refused, "attachment_changed"),
+        (msgspec.structs.replace(file, blob="c/u2"), Refused, "attachment_missing"),
+    ):
+        answer = await wire.sender.prepare(wire.account(), mail("s2", attachments=(one,)), wire.token())
+        assert (type(answer), getattr(answer, "code", "")) == (kind, code)
+
+
+async def test_what_no_account_of_it_takes_is_not_accepted(wire: Wire) -> None:
+    """Uploads count with what base64 makes of them, against the account's own server and what fits in memory."""
+    assert isinstance(wire.sender, Preparer)
+
+    def upload(size: int) -> Message:
+        return Message("billing", attachments=(Attachment("f", blob="c/f", size=size),))
+
+    wire.sender.admit(wire.account(), upload(50 * 1024 * 1024))
+    for account, size in ((wire.account(), 50 * 1024 * 1024 + 1), (wire.account(preset="hve"), 8 * 1024 * 1024)):
+        with pytest.raises(TooLarge):
+            wire.sender.admit(account, upload(size))
+
+
 async def test_given_up_from_outside_leaves_no_connection(wire: Wire) -> None:
     """Who is cancelled in the middle of a mail leaves nothing behind that the next mail would speak into."""
     wire.faults.add({"service": "smtp", "path": "end", "answer": "hang", "times": 1})
@@ -401,7 +440,7 @@ async def test_a_certificate_that_is_not_trusted(wire: Wire, tmp_path: Path) -> 
     async def elsewhere(account: Account) -> ssl.SSLContext:
         return Ca.create(tmp_path / "other").context()
 
-    stranger = Smtp(lambda: 30.0, elsewhere)
+    stranger = Smtp(lambda: 30.0, elsewhere, FakeStore)
     [answer] = await stranger.send(wire.account(), [mail("s1")], wire.token())
     assert (type(answer), getattr(answer, "code", "")) == (NotSent, "certificate_untrusted")
     assert wire.exchange.service.signed_in == []
@@ -427,6 +466,6 @@ async def test_kept_connections_end_by_themselves(wire: Wire) -> None:
     async def trust(account: Account) -> ssl.SSLContext:
         return wire.ca.context()
 
-    brief = Smtp(lambda: 30.0, trust, pool=Pool(keep=0.01))
+    brief = Smtp(lambda: 30.0, trust, FakeStore, pool=Pool(keep=0.01))
     await brief.send(wire.account(), [mail("s1")], wire.token())
     await until(lambda: not wire.exchange.service.sessions)

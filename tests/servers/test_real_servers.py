@@ -24,6 +24,7 @@ from mailroom.providers.relay import Relay
 from mailroom.providers.smtp import Smtp
 from sandbox.ca import Ca
 from sandbox.directory import GRAPH
+from tests.fakes import FakeStore
 from tests.servers.conftest import ANNA, BEN, Servers
 from tests.waiting import until
 
@@ -38,7 +39,7 @@ async def sender(servers: Servers) -> AsyncIterator[Smtp]:
     async def trust(account: Account) -> ssl.SSLContext:
         return servers.ca.context()
 
-    made = Smtp(lambda: 30.0, trust)
+    made = Smtp(lambda: 30.0, trust, FakeStore)
     yield made
     made.close()
     await asyncio.sleep(0)
@@ -149,7 +150,7 @@ async def test_a_certificate_that_is_not_trusted(servers: Servers, tmp_path: Any
     async def elsewhere(account: Account) -> ssl.SSLContext:
         return context
 
-    [answer] = await Smtp(lambda: 30.0, elsewhere).send(account(servers, "submission"), [mail("no")], good(servers))
+    [answer] = await Smtp(lambda: 30.0, elsewhere, FakeStore).send(account(servers, "submission"), [mail("no")], good(servers))
     assert (type(answer), getattr(answer, "code", "")) == (NotSent, "certificate_untrusted")
 
 
@@ -167,7 +168,7 @@ async def test_a_relay_by_certificate(servers: Servers, monkeypatch: pytest.Monk
         return relay.showing(shown)
 
     for tls, kind in ((plain, Refused), (certified, Receipt)):
-        sender = Relay(lambda: 30.0, tls)
+        sender = Relay(lambda: 30.0, tls, FakeStore)
         [answer] = await sender.send(account(servers, "relay"), [mail(f"relayed-{kind.__name__}")], NO_TOKEN)
         sender.close()
         assert isinstance(answer, kind), answer
