@@ -48,11 +48,13 @@ def upload_body(thread: str | None) -> bytes:
 
 def too_large(message: Message, now: datetime) -> int | None:
     """How many bytes the mail has as MIME, where that is more than Gmail takes. What is surely small enough is not written for it."""
-    content = sum(len(attachment.content) for attachment in message.attachments) + len(message.mime or b"")
+    content = sum(attachment.length for attachment in message.attachments) + len(message.mime or b"")
     content += 4 * (len(message.text or "") + len(message.html or ""))
     if 2 * content + 1024 * 1024 < LIMIT:
         return None
-    size = len(raw(Outgoing("x" * 64, message), "x" * 320, now))
+    bare = tuple(msgspec.structs.replace(one, blob=None) for one in message.attachments)
+    size = len(raw(Outgoing("x" * 64, msgspec.structs.replace(message, attachments=bare)), "x" * 320, now))
+    size += sum(_in_base64(one.length) for one in message.uploads)
     return size if size > LIMIT else None
 
 
@@ -72,6 +74,11 @@ def candidates(mail: Outgoing, now: datetime, page: str | None) -> str:
 def utc(milliseconds: str) -> datetime:
     """An `internalDate`."""
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+def _in_base64(length: int) -> int:
+    """With a line break after each 76 characters (RFC 2045, 6.8)."""
+    return 4 * -(-length // 3) + 2 * -(-length // 57)
 
 
 def _list(**query: str) -> str:

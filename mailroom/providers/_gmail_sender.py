@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import httpx
 import msgspec
 
-from mailroom.errors import DeliveryInDoubt, NotSent, ProviderError, Refused, Throttled, TokenRejected, TooLarge
+from mailroom.errors import DeliveryInDoubt, NotSent, ProviderError, Refused, StorageDown, Throttled, TokenRejected, TooLarge
+from mailroom.http import let_go
 from mailroom.model.account import Account
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.token import Token
@@ -19,6 +20,7 @@ from mailroom.providers import _gmail_answers as answers
 from mailroom.providers import _gmail_json as json
 from mailroom.providers._gmail_upload import receipt, upload
 from mailroom.providers._gmail_wire import GmailWire, address, authorized
+from mailroom.providers._uploads import loaded
 from mailroom.providers.mime import STAMP_HEADER
 
 IN_FLIGHT = 4
@@ -47,13 +49,28 @@ class _Metadata(msgspec.Struct, frozen=True):
 
 
 class GmailSender(GmailWire):
-    """ports.Sender."""
+    """ports.Sender and ports.Preparer."""
 
     def check(self, message: Message) -> None:
         size = json.too_large(message, self._now())
         if size is not None:
             why = _too_large(size)
             raise TooLarge(why.code, why.detail, why.next_step)
+
+    def admit(self, account: Account, message: Message) -> None:
+        """No mail needs more than the permission to send."""
+
+    async def prepare(self, account: Account, mail: Outgoing, token: Token) -> Outgoing | Receipt | ProviderError:
+        """With its uploads in it, all of them in memory: Gmail takes no more than 35 MB."""
+        try:
+            return await loaded(mail, self._store())
+        except StorageDown as error:
+            return NotSent(error.code, error.detail, error.next_step)
+        except Refused as error:
+            return error
+
+    async def rehearse(self, account: Account, token: Token) -> None:
+        """Nothing: what sends needs no other permission."""
 
     async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
         results: dict[int, Answer] = {}
@@ -71,6 +88,8 @@ class GmailSender(GmailWire):
         return [await self._found(account, mail, token) for mail in mails]
 
     async def _send_one(self, account: Account, mail: Outgoing, token: Token) -> Answer:
+        if mail.message.uploads:
+            return NotSent("not_prepared", "The mail's uploads were not read yet.", retry_after=1.0)
         content = json.raw(mail, account.address, self._now())
         if len(content) > json.LIMIT:
             return _too_large(len(content))
@@ -85,7 +104,7 @@ class GmailSender(GmailWire):
             answer = await self._client.post(address(account, "/messages/send"), content=json.send_body(content, thread), headers=headers)
         except httpx.RequestError as error:
             return answers.unsent(error)
-        return receipt(answer, PATH)
+        return receipt(let_go(answer), PATH)
 
     async def _thread(self, account: Account, message: Message, token: Token) -> str | None:
         """The thread of the mail that this one answers, where we may look for it and it is there."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from mailroom.errors import DeliveryInDoubt, NotSent, ProviderError
+from mailroom.http import let_go
 from mailroom.model.account import Account
 from mailroom.model.message import Receipt
 from mailroom.model.token import Token
@@ -40,7 +41,7 @@ async def _begun(client: httpx.AsyncClient, account: Account, size: int, thread:
     """The session's URL. Our token goes there too, so it must be Gmail's."""
     url = address(account, "/messages/send?uploadType=resumable", prefix="/upload")
     headers = {"X-Upload-Content-Type": "message/rfc822", "X-Upload-Content-Length": str(size), "Content-Type": "application/json"}
-    answer = await client.post(url, content=json.upload_body(thread), headers=authorized(token) | headers)
+    answer = let_go(await client.post(url, content=json.upload_body(thread), headers=authorized(token) | headers))
     failed = answers.to_send(answer.status_code, answer.headers, answer.content)
     if failed:
         return _surely_unsent(failed)
@@ -74,7 +75,7 @@ async def _ended(client: httpx.AsyncClient, where: str, content: bytes, first: i
 async def _put(client: httpx.AsyncClient, where: str, content: bytes, first: int, token: Token) -> httpx.Response:
     chunk = memoryview(content)[first : first + CHUNK]
     headers = {"Content-Range": f"bytes {first}-{first + len(chunk) - 1}/{len(content)}", "Content-Type": "message/rfc822"}
-    return await client.put(where, content=bytes(chunk), headers=authorized(token) | headers)
+    return let_go(await client.put(where, content=bytes(chunk), headers=authorized(token) | headers))
 
 
 def receipt(answer: httpx.Response, path: str) -> Receipt | ProviderError:

@@ -7,21 +7,33 @@ from datetime import UTC, datetime
 
 import httpx
 
+from mailroom.http import let_go
 from mailroom.model.account import Account
 from mailroom.model.token import Token
+from mailroom.ports import Store
 from mailroom.providers import _gmail_answers as answers
 from mailroom.providers import _gmail_json as json
+from mailroom.providers._uploads import no_store
 
 
 class GmailWire:
-    def __init__(self, client: httpx.AsyncClient, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    """`store` is where uploaded attachments lie."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        store: Callable[[], Store] = no_store,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._client = client
+        self._store = store
         self._now = now
 
     async def _read(self, account: Account, path: str, token: Token) -> httpx.Response:
         """`path` goes on behind the user. Raises NotSent where there is no answer."""
         try:
-            return await self._client.get(address(account, path), headers=authorized(token))
+            return let_go(await self._client.get(address(account, path), headers=authorized(token)))
         except httpx.RequestError as error:
             raise answers.unanswered(error) from error
 

@@ -19,7 +19,6 @@ from mailroom.errors import (
     NotSent,
     ProviderError,
     Refused,
-    StorageConflict,
     StorageDown,
     Throttled,
     TooLarge,
@@ -27,13 +26,14 @@ from mailroom.errors import (
 from mailroom.events import record
 from mailroom.model.account import Account
 from mailroom.model.message import Attachment, Message, Outgoing, Receipt
-from mailroom.model.places import OUTBOX_CONTAINER, UPLOADS_CONTAINER
+from mailroom.model.places import OUTBOX_CONTAINER
 from mailroom.model.token import Token
 from mailroom.providers import _graph_answers as answers
 from mailroom.providers import _graph_json as json
 from mailroom.providers._graph_plan import SESSION_FROM, plan
 from mailroom.providers._graph_upload import upload
 from mailroom.providers._graph_wire import GraphWire
+from mailroom.providers._uploads import loaded, part, with_content
 
 JSON = "application/json"
 NO_SUCH_ACTION = frozenset({400, 405, 501})  # the national clouds know no permanentDelete
@@ -55,7 +55,7 @@ class GraphDrafts(GraphWire):
     async def prepare(self, account: Account, mail: Outgoing, token: Token) -> Outgoing | Receipt | ProviderError:
         try:
             if plan(mail.message, self._now(), account.permissions).path != "draft":
-                return await self._loaded(mail)
+                return await loaded(mail, self._store())
             return await self._drafted(account, mail, token)
         except Throttled as error:  # whatever it was that waits, nothing was sent
             return NotSent(error.code, error.detail, error.next_step, retry_after=error.retry_after)
@@ -77,11 +77,6 @@ class GraphDrafts(GraphWire):
 
     async def _find(self, account: Account, folder: str, mails: Sequence[Outgoing], token: Token) -> list[str | None]:
         raise NotImplementedError
-
-    async def _loaded(self, mail: Outgoing) -> Outgoing:
-        """A mail that fits one request, with what was uploaded in it."""
-        files = [await self._with_content(one) if one.blob else one for one in mail.message.attachments]
-        return msgspec.structs.replace(mail, message=msgspec.structs.replace(mail.message, attachments=tuple(files)))
 
     async def _drafted(self, account: Account, mail: Outgoing, token: Token) -> Outgoing | Receipt:
         kept = await self._remembered(mail)
@@ -120,7 +115,7 @@ class GraphDrafts(GraphWire):
     async def _attach(self, account: Account, draft: str, one: Attachment, token: Token) -> None:
         path = f"{_path(account, draft)}/attachments"
         if one.length < SESSION_FROM:
-            answer = await self._post(account, path, token, json.attachment_payload(await self._with_content(one)), JSON)
+            answer = await self._post(account, path, token, json.attachment_payload(await with_content(one, self._store())), JSON)
             _raise(answers.to_step(answer.status_code, answer.headers, answer.content, 201))
             return
         answer = await self._post(account, f"{path}/createUploadSession", token, json.session_payload(one), JSON)
@@ -130,7 +125,7 @@ class GraphDrafts(GraphWire):
             raise NotSent("answer_unreadable", "Graph's upload session has no URL that can be used.")
 
         async def read(start: int, length: int) -> bytes:
-            return await self._bytes(one, start, length)
+            return await part(one, start, length, self._store())
 
         await upload(self._client, url, one.length, read, self._sleep)
 
@@ -178,24 +173,6 @@ class GraphDrafts(GraphWire):
 
     async def _remember(self, mail: Outgoing, kept: _Kept) -> None:
         await self._store().put_blob(OUTBOX_CONTAINER, _place(mail), msgspec.json.encode(kept), content_type=JSON)
-
-    async def _with_content(self, one: Attachment) -> Attachment:
-        return msgspec.structs.replace(one, content=await self._bytes(one, 0, one.length), blob=None) if one.length else _empty(one)
-
-    async def _bytes(self, one: Attachment, start: int, length: int) -> bytes:
-        try:
-            found = await self._store().read_blob(UPLOADS_CONTAINER, one.blob or "", start, length, etag=one.etag)
-        except StorageConflict as error:
-            raise Refused(
-                "attachment_changed", f"{one.name!r} was uploaded anew after the mail was accepted.", "Send the mail anew."
-            ) from error
-        if found is None or len(found) != length:
-            raise Refused("attachment_missing", f"The upload of {one.name!r} is gone.", "Upload it again and send the mail anew.")
-        return found
-
-
-def _empty(one: Attachment) -> Attachment:
-    return msgspec.structs.replace(one, blob=None)
 
 
 def _path(account: Account, item: str) -> str:

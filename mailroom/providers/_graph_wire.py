@@ -9,15 +9,11 @@ from uuid import uuid4
 
 import httpx
 
-from mailroom.errors import BadSettings
 from mailroom.http import let_go
 from mailroom.model.account import Account
 from mailroom.model.token import Token
 from mailroom.ports import Store
-
-
-def no_store() -> Store:
-    raise BadSettings(["AzureWebJobsStorage: not set; uploaded attachments lie in storage"])
+from mailroom.providers._uploads import no_store
 
 
 class GraphWire:

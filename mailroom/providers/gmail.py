@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mailroom.model.account import Account, Traits
+from mailroom.model.account import Account, Size, Traits
 from mailroom.ports import Parts
 from mailroom.providers._gmail_inbox import GmailInbox
+from mailroom.providers._gmail_json import LIMIT
 from mailroom.providers._gmail_sender import GmailSender
 
 GRANTS = frozenset({"jwt_bearer", "workload_identity"})
@@ -19,6 +20,8 @@ TRAITS = Traits(
     sending=frozenset({"gmail.send", "gmail.modify"}),
     asking=frozenset({"gmail.readonly", "gmail.modify"}),
     rate=30.0,
+    uploads=True,
+    sizes=(Size("a mail", LIMIT),),
 )
 
 
@@ -27,7 +30,7 @@ class Gmail(GmailSender, GmailInbox):
 
 
 def build(parts: Parts) -> Gmail:
-    return Gmail(parts.client())
+    return Gmail(parts.client(), parts.store)
 
 
 def scope(account: Account) -> str:

@@ -13,6 +13,7 @@ from mailroom.errors import DeliveryInDoubt, NotSent, Refused, Throttled, TooLar
 from mailroom.model.account import Account
 from mailroom.model.message import Address, Attachment, Message, Outgoing, Receipt
 from mailroom.model.page import Arrival
+from mailroom.model.places import UPLOADS_CONTAINER
 from mailroom.model.token import Token
 from mailroom.providers import _gmail_json as json
 from mailroom.providers import gmail, mime
@@ -21,7 +22,7 @@ from sandbox.google.mailbox import Mail, Mailbox
 from sandbox.google.workspace import MODIFY, READONLY, SEND
 from tests.contract import sandbox_google
 from tests.contract.sandbox_google import ANNA, BEN, Office
-from tests.fakes import FakeParts
+from tests.fakes import FakeParts, FakeStore
 
 MEGABYTE = 1024 * 1024
 
@@ -210,6 +211,54 @@ async def test_what_gmail_does_not_take(wire: Wire) -> None:
     [result] = await wire.send(large("s1", 28 * MEGABYTE))
     assert isinstance(result, Refused)
     assert json.LIMIT == 36_700_160
+
+
+async def uploaded(store: FakeStore, name: str, content: bytes) -> Attachment:
+    await store.put_blob(UPLOADS_CONTAINER, f"crm/{name}", content)
+    found = await store.find_blob(UPLOADS_CONTAINER, f"crm/{name}")
+    assert found
+    return Attachment(name, b"", "application/pdf", None, f"crm/{name}", found.size, found.etag)
+
+
+async def test_uploaded_files_go_along(wire: Wire) -> None:
+    """Read before the fence, and then in the mail, byte for byte, an empty one too; without that step nothing is sent."""
+    store = FakeStore()
+    here = gmail.build(FakeParts(wire.office.http, store=store))
+    files = (await uploaded(store, "large.pdf", b"0123456789" * 400_000), await uploaded(store, "empty.pdf", b""))
+    account, given = wire.office.account(), mail("s1", attachments=files)
+    assert [one.code for one in await here.send(account, [given], wire.token())] == ["not_prepared"]  # type: ignore[union-attr]
+    ready = await here.prepare(account, given, wire.token())
+    assert isinstance(ready, Outgoing)
+    [receipt] = await here.send(account, [ready], wire.token())
+    assert isinstance(receipt, Receipt)
+    [arrival] = (await wire.walk())[0]
+    raw = await wire.gmail.mime(wire.office.account(BEN), arrival.id, wire.token(BEN))
+    assert [(one.name, one.size) for one in mime.parse(raw or b"").attachments] == [("large.pdf", 4_000_000), ("empty.pdf", 0)]
+
+
+async def test_an_upload_that_is_not_what_it_was(wire: Wire) -> None:
+    """Uploaded anew, or gone: the mail is refused; a storage that is down is no fault of the mail."""
+    store = FakeStore()
+    here = gmail.build(FakeParts(wire.office.http, store=store))
+    file = await uploaded(store, "a.pdf", b"first")
+    await uploaded(store, "a.pdf", b"other")
+    account, given = wire.office.account(), mail("s1", attachments=(file,))
+    changed = await here.prepare(account, given, wire.token())
+    await store.delete_blob(UPLOADS_CONTAINER, "crm/a.pdf")
+    gone = await here.prepare(account, given, wire.token())
+    assert [(type(one), one.code) for one in (changed, gone)] == [(Refused, "attachment_changed"), (Refused, "attachment_missing")]
+    store.fail_next("read_blob")
+    assert isinstance(await here.prepare(account, given, wire.token()), NotSent)
+
+
+async def test_the_size_of_a_mail_with_uploads_is_known_to_the_byte(wire: Wire) -> None:
+    """Before anything of them is read: what the door measures is what goes."""
+    sizes = (27_000_000, 58, 1)
+    files = tuple(Attachment(f"{size}.bin", blob="b", size=size, etag="e") for size in sizes)
+    measured = json.too_large(mail("s1", attachments=files).message, wire.gmail._now())
+    whole = tuple(Attachment(f"{size}.bin", bytes(size)) for size in sizes)
+    assert measured == json.too_large(mail("s1", attachments=whole).message, wire.gmail._now())
+    assert measured
 
 
 async def test_a_walk_leaves_out_what_is_before_the_horizon(wire: Wire) -> None:
