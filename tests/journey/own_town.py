@@ -44,7 +44,7 @@ class Functions:
         answer = await self.http.get(f"messages/{name}")
         return dict(answer.json()) if answer.is_success else {}
 
-    async def settled(self, name: str, patience: float = 30.0) -> dict[str, Any]:
+    async def settled(self, name: str, patience: float = 60.0) -> dict[str, Any]:
         """The mail as it ended."""
         async with asyncio.timeout(patience):
             while (found := await self.mail(name)).get("status") in (None, "pending", "sending", "in_doubt"):  # noqa: ASYNC110 - another process

@@ -64,7 +64,8 @@ async def check(town: OwnTown, *arguments: str) -> tuple[int, dict[str, tuple[st
 
 
 def marks(found: dict[str, tuple[str, str]]) -> str:
-    return "".join(mark for mark, _ in found.values())
+    """Of the lines that every account has."""
+    return "".join(found[what][0] for what in ("settings", "certificate", "token", "asking", "inbox", "test mail"))
 
 
 async def test_an_account_that_works(town: OwnTown, graph_app: App) -> None:
@@ -72,7 +73,7 @@ async def test_an_account_that_works(town: OwnTown, graph_app: App) -> None:
     before = len(await town.copies(SUBJECT))
     status, found, printed = await check(town, town.billing, "--send-to", "ann@fabrikam.example")
     assert (status, marks(found)) == (0, "✓✓✓✓✓✓"), printed
-    assert list(found) == ["settings", "certificate", "token", "asking", "inbox", "test mail"]
+    assert {mark for mark, _ in found.values()} == {"✓"}
     assert printed.splitlines()[-1] == "Nothing failed."
     assert "eyJ" not in printed
     assert "PRIVATE" not in printed

@@ -14,7 +14,8 @@ import pytest_asyncio
 from sandbox.accounts import Pace
 from sandbox.host.queues import Queue
 from sandbox.host.storage import Storage
-from tests.journey.own_town import EVERY_SECOND, Functions, OwnTown, new_subject, opened, own_town
+from tests.journey.own_inbox import Inbox
+from tests.journey.own_town import EVERY_SECOND, Functions, OwnTown, new_subject, own_town
 from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -66,32 +67,18 @@ async def test_a_mail_in_the_middle_of_sending(town: OwnTown) -> None:
 
 async def test_a_mail_in_the_middle_of_receiving(town: OwnTown) -> None:
     """Two mails came; the functions die while they fetch them. The next ones store and tell of both."""
-    first, second = new_subject(), new_subject()
+    first, second, inbox = new_subject(), new_subject(), Inbox(town)
     async with town.functions(PACE, lease=LEASE) as functions:
-        await until(lambda: _told(town))
+        await inbox.begins()
         town.services.faults.add({"service": "graph", "path": "$value", "answer": "hang"})
         for subject in (first, second):
             await town.arrives(subject)
         await killed_at(town, functions, 1)
     async with town.functions(PACE, lease=LEASE):
-        told: dict[str, list[str]] = {first: [], second: []}
-        await until(lambda: _collected(town, told))
-        assert [len(set(ids)) for ids in told.values()] == [1, 1]
-
-
-async def _told(town: OwnTown) -> bool:
-    """Whether mails are told of by now, and each of them has been."""
-    told: dict[str, list[str]] = {new_subject(): []}
-    await town.arrives(*told)
-    await asyncio.sleep(1)
-    return await _collected(town, told)
-
-
-async def _collected(town: OwnTown, told: dict[str, list[str]]) -> bool:
-    """Adds the events' ids by their mails' subjects; whether there are some for each."""
-    for event in map(opened, await town.take("mail-received")):
-        told.get(event["data"]["subject"], []).append(event["id"])
-    return all(told.values())
+        for subject in (first, second):
+            await inbox.event(subject)
+        await inbox.goes_on()
+        assert [len({event["id"] for event in await inbox.of(subject)}) for subject in (first, second)] == [1, 1]
 
 
 def _base64(body: dict[str, Any]) -> str:

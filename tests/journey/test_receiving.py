@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.journey.own_town import OwnTown, new_subject, opened, own_town
+from tests.journey.own_inbox import Inbox
+from tests.journey.own_town import new_subject, own_town
 from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 EARLIER = "It was there before"
-
-
-@dataclass(slots=True)
-class Inbox:
-    """The town's inbox, and every event that came of it so far."""
-
-    town: OwnTown
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-    async def of(self, subject: str) -> list[dict[str, Any]]:
-        self.events += map(opened, await self.town.take("mail-received"))
-        return [event for event in self.events if event["data"]["subject"] == subject]
-
-    async def event(self, subject: str) -> dict[str, Any]:
-        """The mail's first one."""
-        found: list[dict[str, Any]] = await until(lambda: self.of(subject))
-        return found[0]
-
-    async def goes_on(self) -> None:
-        """Two mails more came and were told of, one after the other: whatever the inbox did before has been synced by now."""
-        for subject in (new_subject(), new_subject()):
-            await self.town.arrives(subject)
-            await self.event(subject)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -50,7 +26,7 @@ async def inbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Inbox
             await town.arrives(EARLIER)
         async with town.functions():
             inbox = Inbox(town)
-            await until(lambda: _synced(inbox))
+            await inbox.begins()
             yield inbox
 
 
@@ -137,14 +113,6 @@ async def test_no_two_mails_share_an_event_id(inbox: Inbox) -> None:
     assert [len(said) for said in told.values()] == [1] * len(told)
     assert len({event["data"]["id"] for event in inbox.events}) == len(told) >= 20
     assert len({event["data"]["eml"] for event in inbox.events}) == len(told)
-
-
-async def _synced(inbox: Inbox) -> bool:
-    """Whether mails are told of by now: the first sync is over."""
-    subject = new_subject()
-    await inbox.town.arrives(subject)
-    await asyncio.sleep(0.5)
-    return bool(await inbox.of(subject))
 
 
 async def _found(inbox: Inbox, subject: str) -> Any:
