@@ -1,4 +1,4 @@
-"""Files that lie in blobs, for mails that go by SMTP: brought into the mail before the fence, so that none of the call's time goes into it."""
+"""Files that lie in blobs, for mails that go by SMTP: brought into the mail before the fence, so that they take none of the call's time."""
 
 from __future__ import annotations
 

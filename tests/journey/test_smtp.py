@@ -48,6 +48,17 @@ def test_a_batch_is_sent_once(town: Town) -> None:
     assert [row["copies"] for name in names for row in town.sent(name)] == [1] * 25
 
 
+def test_an_uploaded_file_goes(town: Town) -> None:
+    """A file that was put to a URL first is in the mail: more than one request to Graph could carry."""
+    told = town.api.post("attachments").json()
+    town.plain.put(told["url"], content=bytes(6_000_000), headers=told["headers"]).raise_for_status()
+    name = subject()
+    answer = town.api.post("messages", json=by_smtp(town, name, attachments=[{"name": "big.bin", "blob": told["blob"]}]))
+    found = answer.json() if answer.json()["status"] == "sent" else town.until(lambda: settled(town, answer.json()["id"]))
+    assert (found["status"], found["path"]) == ("sent", "smtp"), found
+    assert [row["copies"] for row in town.sent(name)] == [1]
+
+
 def test_a_rejected_token_is_renewed_once(town: Town) -> None:
     """A 535 in mid-life gets a new token, and the mail goes in the same request."""
     town.fault(service="smtp", path="auth", answer="535 5.7.3 Authentication unsuccessful", times=1)
