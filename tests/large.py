@@ -69,12 +69,13 @@ class _Keyring:
     def __init__(self, directory: Directory, roles: list[str]) -> None:
         self.directory = directory
         self.roles = roles
+        self.barred = 0
 
     async def token(self, account: Account) -> Token:
         return Token(self.directory.issue(self.directory.app("graph").client_id, GRAPH, self.roles), 2e12)
 
     async def bar(self, account: Account, token: Token) -> None:
-        return None
+        self.barred += 1
 
 
 class LargeRoom(Room):
@@ -82,7 +83,8 @@ class LargeRoom(Room):
         super().__init__(timing, **{"permissions": GRANTED, "traits": TRAITS, "address": BILLING} | account)
         self.directory = town((BILLING, ANN))
         self.directory.now = self.clock
-        self.graph = sandbox_graph.create(self.directory, Faults())
+        self.faults = Faults()
+        self.graph = sandbox_graph.create(self.directory, self.faults)
         self.wire = Wire(self.graph, self.clock, 0.8 * self.timing.grace)
         client = httpx.AsyncClient(transport=self.wire)
         self.provider = Graph(client, lambda: self.store, now=self._now, sleep=self._sleep)  # type: ignore[assignment]

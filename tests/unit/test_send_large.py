@@ -306,3 +306,18 @@ async def test_every_file_of_a_batch_is_its_own_slice() -> None:
     assert batch.slices == {"billing": 3}
     await room.come_to_rest()
     assert room.copies() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("path", ["messages", "createUploadSession", "send"])
+async def test_a_401_on_the_way_takes_a_new_token_once(path: str) -> None:
+    """Wherever it comes, the token is barred, and the mail goes in the same run; what was complete is not uploaded again."""
+    room = LargeRoom()
+    await room.upload()
+    await post(room, letter())
+    room.faults.add({"service": "graph", "path": path, "answer": "401", "times": 1})
+    await room.work_off()
+    assert (await room.status.message("m1", CALLER))["status"] == "sent"
+    assert room.keyring.barred == 1  # type: ignore[comparison-overlap]  # the room's own keyring counts
+    assert room.copies() == [1]
+    assert room.wire.seen.count("POST createUploadSession") == (2 if path == "createUploadSession" else 1)
+    assert room.items(BILLING, "drafts") == []
