@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,9 +40,9 @@ class Place:
     functions: Functions
     events: list[dict[str, Any]] = field(default_factory=list)
 
-    async def send(self, subject: str, account: str = ORDERS) -> dict[str, Any]:
+    async def send(self, subject: str, account: str = ORDERS, **more: Any) -> dict[str, Any]:
         mail = {"id": subject.replace(" ", "-"), "account": account, "to": [self.town.billing], "subject": subject, "text": "Hello"}
-        answer = await self.functions.send(**mail)
+        answer = await self.functions.send(**mail, **more)
         assert answer.status_code == 202, answer.text
         return await self.functions.settled(mail["id"])
 
@@ -95,6 +96,17 @@ async def test_a_mail_from_google_arrives_at_graph(place: Place) -> None:
     assert (mail["status"], mail["path"]) == ("sent", "messages.send")
     assert await place.in_billings_inbox(subject) == [ORDERS]
     assert await place.town.copies(subject) == [1]
+
+
+async def test_a_large_mail_goes_by_upload(place: Place) -> None:
+    """Four megabytes in one request to us, in one upload to Gmail, and whole in the recipient's inbox."""
+    subject, content = new_subject(), bytes(range(256)) * 16_384
+    mail = await place.send(subject, attachments=[{"name": "all.bin", "content": base64.b64encode(content).decode()}])
+    assert (mail["status"], mail["path"]) == ("sent", "upload")
+    query = {"$filter": f"subject eq '{subject}'", "$expand": "attachments"}
+    answer = await place.town.graph("GET", f"/users/{place.town.billing}/mailFolders/inbox/messages", params=query)
+    [file] = answer["value"][0]["attachments"]
+    assert base64.b64decode(file["contentBytes"]) == content
 
 
 async def test_a_mail_without_any_key(place: Place) -> None:
