@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import msgspec
 
@@ -13,7 +14,7 @@ from mailroom.errors import BadInput, Conflict, StorageConflict, StorageDown
 from mailroom.events import record
 from mailroom.model.account import Account
 from mailroom.model.batch import Batch, RefusedLine
-from mailroom.model.message import Message
+from mailroom.model.message import Attachment, Message
 from mailroom.model.places import OUTBOX_CONTAINER
 from mailroom.model.slice import SLICE_BYTES, SLICE_MAILS, Mail, Ref, Slice
 from mailroom.ports import Preparer
@@ -28,12 +29,48 @@ AT_ONCE = 8
 SLICES_A_WRITE = 40  # with their markers 80 of the 100 changes that a table transaction takes
 
 
+class Owed(Protocol):
+    """A good line of a batch. `message` may be made anew each time it is asked for."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def account(self) -> str: ...
+    @property
+    def id(self) -> str | None: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def recipients(self) -> int: ...
+    @property
+    def message(self) -> Message: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A good line of a batch."""
+    """One that has its message in hand."""
 
     number: int
     message: Message
+
+    @property
+    def account(self) -> str:
+        return self.message.account
+
+    @property
+    def id(self) -> str | None:
+        return self.message.id
+
+    @property
+    def size(self) -> int:
+        return size_of(self.message)
+
+    @property
+    def recipients(self) -> int:
+        return len(self.message.recipients)
+
+
+Slices = Mapping[str, list[tuple[Slice, list[Owed]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +138,7 @@ class Accept:
 
     async def _claim(self, account: Account, born: Slice, message: Message, caller: str) -> Claim | float:
         """A mail whose uploads make it large takes longer than who asks can wait: its ticket sends it."""
-        if message.uploads and _size(message) > SLICE_BYTES:
+        if message.uploads and size_of(message) > SLICE_BYTES:
             return born.created
         return await self.deliver.take(account, born, single=caller != QUEUE, born=True)
 
@@ -153,8 +190,20 @@ class Accept:
         _same(entry, request, "id_taken", f"Id {ours.name!r} was used for another mail.", "Give each mail an id of its own.")
         return Ref(entry.account, entry.unit), known or entry is not ours
 
-    async def batch(self, lines: list[Line], refused: list[RefusedLine], caller: str, request: str, key: str | None = None) -> Batch:
-        """Accepts all lines at once: nothing counts before the commit. The same key and request goes on with the same batch."""
+    async def batch(
+        self,
+        lines: Sequence[Owed],
+        refused: list[RefusedLine],
+        caller: str,
+        request: str,
+        key: str | None = None,
+        *,
+        shared: tuple[Attachment, ...] = (),
+    ) -> Batch:
+        """Accepts all lines at once: nothing counts before the commit. The same key and request goes on with the same batch.
+
+        `shared` are the attachments of every one of its mails, which are stored once.
+        """
         unit, now = f"b{self.deliver.new_nonce()}", self.deliver.store.now()
         if key:
             ours = Entry("key", caller, key, request, "", unit, now)
@@ -169,7 +218,9 @@ class Accept:
         slices = _sliced(unit, caller, now, lines)
         batch = Batch(unit, caller, now, {account: len(parts) for account, parts in slices.items()}, len(refused))
         await asyncio.gather(*map(self.deliver.ledger.open, slices))
-        await self._put_bodies(slices)
+        if shared:
+            await self.deliver.outbox.share(unit, shared)
+        await self._put_bodies(slices, sharing=bool(shared))
         await self._put_refused(batch, refused)
         for parts in slices.values():
             await self._insert([slice_ for slice_, _ in parts])
@@ -182,12 +233,12 @@ class Accept:
             _goes_on(Ref("", unit), error)
         return batch
 
-    async def _put_bodies(self, slices: Mapping[str, list[tuple[Slice, list[Message]]]]) -> None:
+    async def _put_bodies(self, slices: Slices, *, sharing: bool) -> None:
         gate = asyncio.Semaphore(AT_ONCE)
 
-        async def put(slice_: Slice, messages: list[Message]) -> None:
+        async def put(slice_: Slice, lines: list[Owed]) -> None:
             async with gate:
-                await self.deliver.outbox.put(slice_.ref, messages)
+                await self.deliver.outbox.put(slice_.ref, [line.message for line in lines], sharing=sharing)
 
         await asyncio.gather(*(put(*part) for parts in slices.values() for part in parts))
 
@@ -228,12 +279,12 @@ def _same(entry: Entry, request: str, code: str, detail: str, next_step: str) ->
         raise Conflict(code, detail, next_step)
 
 
-def _sliced(unit: str, caller: str, now: float, lines: Iterable[Line]) -> dict[str, list[tuple[Slice, list[Message]]]]:
+def _sliced(unit: str, caller: str, now: float, lines: Iterable[Owed]) -> Slices:
     """By account in order of appearance: at most 20 mails and 3 MB a slice."""
-    parts: dict[str, list[list[Line]]] = {}
+    parts: dict[str, list[list[Owed]]] = {}
     sizes: dict[str, int] = {}
     for line in lines:
-        account, size = line.message.account, _size(line.message)
+        account, size = line.account, line.size
         mine = parts.setdefault(account, [])
         if not mine or len(mine[-1]) == SLICE_MAILS or sizes[account] + size > SLICE_BYTES:
             mine.append([])
@@ -241,31 +292,31 @@ def _sliced(unit: str, caller: str, now: float, lines: Iterable[Line]) -> dict[s
         mine[-1].append(line)
         sizes[account] += size
     return {
-        account: [(_slice(unit, caller, now, order, number, part), [line.message for line in part]) for number, part in enumerate(mine)]
+        account: [(_slice(unit, caller, now, order, number, part), part) for number, part in enumerate(mine)]
         for order, (account, mine) in enumerate(parts.items())
     }
 
 
-def _slice(unit: str, caller: str, now: float, order: int, number: int, part: list[Line]) -> Slice:
+def _slice(unit: str, caller: str, now: float, order: int, number: int, part: list[Owed]) -> Slice:
     mails = tuple(
-        Mail(id=line.message.id or f"{unit}.{order}.{number}.{at}", line=line.number, stamp=f"{unit}.{order}.{number}.{at}")
+        Mail(id=line.id or f"{unit}.{order}.{number}.{at}", line=line.number, stamp=f"{unit}.{order}.{number}.{at}")
         for at, line in enumerate(part)
     )
-    return Slice(ref=Ref(part[0].message.account, unit, number), caller=caller, mails=mails, created=now, batch=True)
+    return Slice(ref=Ref(part[0].account, unit, number), caller=caller, mails=mails, created=now, batch=True)
 
 
-def _size(message: Message) -> int:
+def size_of(message: Message) -> int:
     """Bytes that the mail takes of a request, roughly: base64 makes 4 of 3."""
     texts = len(message.text or "") + len(message.html or "") + len(message.subject)
     return 1024 + 2 * texts + sum(a.length for a in message.attachments) * 4 // 3 + len(message.mime or b"") * 4 // 3
 
 
-def _entries(slices: Mapping[str, list[tuple[Slice, list[Message]]]], caller: str, request: str, now: float) -> list[Entry]:
+def _entries(slices: Slices, caller: str, request: str, now: float) -> list[Entry]:
     """Where to find the mails that have ids of their own."""
     return [
-        Entry("id", caller, message.id, request, slice_.ref.account, slice_.ref.unit, now, slice_.ref.slice, at)
+        Entry("id", caller, line.id, request, slice_.ref.account, slice_.ref.unit, now, slice_.ref.slice, at)
         for parts in slices.values()
-        for slice_, messages in parts
-        for at, message in enumerate(messages)
-        if message.id
+        for slice_, lines in parts
+        for at, line in enumerate(lines)
+        if line.id
     ]

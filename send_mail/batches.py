@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import msgspec
 
@@ -11,32 +12,75 @@ from mailroom.model.batch import RefusedLine
 from mailroom.model.message import Message
 from send_mail import parse
 from send_mail.accept import Line
+from send_mail.recipients import Row
+from send_mail.spread import Spread
+from send_mail.templates import Merge, Merged
+
+L = TypeVar("L")
 
 
-def lines(body: bytes, check: Callable[[Message], object], *, partial: bool) -> tuple[list[Line], list[RefusedLine]]:
+def lines(
+    body: bytes, check: Callable[[Message], object], *, partial: bool, spread: Spread | None = None
+) -> tuple[list[Line], list[RefusedLine]]:
     """The good lines, and the refused ones. Without `partial` the first bad line raises, named in `field`.
 
     `check` raises for a message that is well-formed but may not be sent, such as one of an account the caller may not use.
+    `spread` says who sends a line that names no account.
     """
-    good: list[Line] = []
+    next_account = spread.next if spread else _nobody
+    items = ((number, _reader(text, next_account())) for number, text in _texts(parse.without_bom(body)))
+    return _sorted(items, check, lambda number, message, _: Line(number, message), partial=partial)
+
+
+def merged(
+    merge: Merge, rows: Iterable[tuple[int, Row]], check: Callable[[Message], object], *, partial: bool, spread: Spread | None = None
+) -> tuple[list[Merged], list[RefusedLine]]:
+    """The same for recipients of a template. Who lacks a variable is refused alone, also without `partial`."""
+    next_account = spread.next if spread else _nobody
+    items = ((number, merge.drawing(row, next_account())) for number, row in rows)
+    return _sorted(items, check, Merged.of, partial=partial, alone="variable_missing")
+
+
+def _sorted(
+    items: Iterable[tuple[int, Callable[[], Message]]],
+    check: Callable[[Message], object],
+    line: Callable[[int, Message, Callable[[], Message]], L],
+    *,
+    partial: bool,
+    alone: str = "",
+) -> tuple[list[L], list[RefusedLine]]:
+    good: list[L] = []
     refused: list[RefusedLine] = []
+    first: MailroomError | None = None
     seen: set[str] = set()
-    for number, text in _texts(parse.without_bom(body)):
+    for number, make in items:
         name = None
         try:
-            message = parse.message(text)
+            message = make()
             name = message.id
             check(message)
             _once(message, seen)
         except MailroomError as error:
-            if not partial:
-                raise _at_line(number, error) from error
-            refused.append(RefusedLine(number, error.code, _at_line(number, error).detail, name))
+            told = _at_line(number, error)
+            if not partial and error.code != alone:
+                raise told from error
+            first = first or told
+            refused.append(RefusedLine(number, error.code, told.detail, name))
             continue
-        good.append(Line(number, message))
+        good.append(line(number, message, make))
     if not good and not refused:
         raise BadInput("batch_empty", "The batch has no message.", "Send a JSON array, or one JSON object a line (NDJSON).")
+    if first and not good and not partial:  # nobody has the variable: it is the template that is wrong
+        raise first
     return good, refused
+
+
+def _reader(text: bytes | msgspec.Raw, account: str) -> Callable[[], Message]:
+    return lambda: parse.message(text, account)
+
+
+def _nobody() -> str:
+    return ""
 
 
 def attached(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from email.utils import getaddresses
+from typing import Any
 
 import msgspec
 
@@ -25,7 +27,7 @@ _MISSING = re.compile(r"Object missing required field `(.*)`")
 _WHERE = re.compile(r" - at `\$\.?([\w.\[\]]*)`\Z")
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Its bytes in `content`, or in `blob` the name of an upload."""
 
     name: str
@@ -38,7 +40,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The JSON of `POST /api/messages`, of a line of a batch and of a plain queue message."""
 
-    account: str
+    account: str = ""
     to: list[str] = []
     cc: list[str] = []
     bcc: list[str] = []
@@ -50,21 +52,29 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     headers: dict[str, str] = {}
     importance: Importance | None = None
     in_reply_to: str | None = None
-    attachments: list[_File] = []
+    attachments: list[File] = []
     sender: str | None = msgspec.field(name="from", default=None)
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
 
 
-def message(body: bytes | msgspec.Raw) -> Message:
-    """One message from its JSON. Raises BadInput."""
+def message(body: bytes | msgspec.Raw, account: str = "") -> Message:
+    """One message from its JSON; `account` sends it where it names none. Raises BadInput."""
     try:
-        return _checked(_decode_body(without_bom(body) if isinstance(body, bytes) else body))
+        return _checked(_decode_body(without_bom(body) if isinstance(body, bytes) else body), account)
     except msgspec.ValidationError as error:
-        raise _bad(str(error)) from error
+        raise bad(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput("not_json", f"The body is not JSON: {error}.", "Send one JSON object in UTF-8.") from error
+
+
+def fields(values: dict[str, Any]) -> Message:
+    """One message from fields that are values already. Raises BadInput."""
+    try:
+        return _checked(msgspec.convert(values, _Body))
+    except msgspec.ValidationError as error:
+        raise bad(str(error)) from error
 
 
 def without_bom(body: bytes) -> bytes:
@@ -102,7 +112,9 @@ def _one_address(text: str) -> tuple[str, str]:
     return found[0] if len(found) == 1 else ("", "")
 
 
-def _checked(body: _Body) -> Message:
+def _checked(body: _Body, account: str = "") -> Message:
+    if not (body.account or account):
+        raise BadInput("field_missing", "account is missing.", "Add it.", field="account")
     if body.id is not None and not _ID.fullmatch(body.id):
         raise BadInput("id_invalid", f"{_shown(body.id)} can't be an id.", "Use 1 to 100 of A-Z a-z 0-9 . _ ~ @ + = : -", field="id")
     _one_line("subject", body.subject)
@@ -111,7 +123,7 @@ def _checked(body: _Body) -> Message:
         what = f"{_shown(body.in_reply_to)} is not a Message-ID."
         raise BadInput("in_reply_to_invalid", what, "Give it as it stands in the mail: <id@example.com>.", field="in_reply_to")
     checked = Message(
-        account=body.account,
+        account=body.account or account,
         id=body.id,
         to=_addresses("to", body.to),
         cc=_addresses("cc", body.cc),
@@ -123,11 +135,16 @@ def _checked(body: _Body) -> Message:
         headers=body.headers,
         importance=body.importance,
         in_reply_to=body.in_reply_to,
-        attachments=tuple(_attachment(f"attachments[{at}]", one) for at, one in enumerate(body.attachments)),
+        attachments=attachments(body.attachments),
         sender=None if body.sender is None else address("from", body.sender),
     )
     _check_recipients(checked)
     return checked
+
+
+def attachments(files: list[File]) -> tuple[Attachment, ...]:
+    """Raises BadInput."""
+    return tuple(_attachment(f"attachments[{at}]", one) for at, one in enumerate(files))
 
 
 def _addresses(field: str, texts: list[str]) -> tuple[Address, ...]:
@@ -157,7 +174,7 @@ def _check_headers(headers: dict[str, str]) -> None:
             raise BadInput("header_reserved", f"{name} is ours: it tells whether a mail was sent.", "Use another name.", field=field)
 
 
-def _attachment(field: str, file: _File) -> Attachment:
+def _attachment(field: str, file: File) -> Attachment:
     _check_attachment(field, file)
     if file.blob is None and file.content is None:
         raise BadInput("field_missing", f"{field}.content is missing.", "Add it, or name an upload in `blob`.", field=f"{field}.content")
@@ -169,7 +186,7 @@ def _attachment(field: str, file: _File) -> Attachment:
     return Attachment(file.name, file.content or b"", file.type, file.content_id, file.blob)
 
 
-def _check_attachment(field: str, attachment: _File) -> None:
+def _check_attachment(field: str, attachment: File) -> None:
     for name in ("name", "type", "content_id"):
         _one_line(f"{field}.{name}", getattr(attachment, name) or "")
     if not attachment.name:
@@ -185,14 +202,13 @@ def _one_line(field: str, text: str) -> None:
         raise BadInput("header_line_break", "The value holds a CR, LF or NUL.", "Put it on one line.", field=field)
 
 
-def _bad(what: str) -> BadInput:
+def bad(what: str, known: Sequence[str] = _Body.__struct_encode_fields__) -> BadInput:
+    """What msgspec says of a value that is not what a struct wants. `known` are the fields that would be right."""
     where = match.group(1) if (match := _WHERE.search(what)) else ""
     said = _WHERE.sub("", what)
     if unknown := _UNKNOWN.fullmatch(said):
         field = f"{where}.{unknown.group(1)}" if where else unknown.group(1)
-        return BadInput(
-            "field_unknown", f"There is no field {_shown(field)}.", f"Known are {', '.join(_Body.__struct_encode_fields__)}.", field=field
-        )
+        return BadInput("field_unknown", f"There is no field {_shown(field)}.", f"Known are {', '.join(known)}.", field=field)
     if missing := _MISSING.fullmatch(said):
         field = f"{where}.{missing.group(1)}" if where else missing.group(1)
         return BadInput("field_missing", f"{field} is missing.", "Add it.", field=field)

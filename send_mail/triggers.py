@@ -12,15 +12,14 @@ import msgspec
 from mailroom import problem, wiring
 from mailroom.errors import BadInput, MailroomError, Refused, TooLarge
 from mailroom.events import record
-from mailroom.model.account import Caller
-from mailroom.model.batch import RefusedLine
 from mailroom.model.message import Message
 from mailroom.model.places import OUTBOX_QUEUE
 from mailroom.model.slice import Slice
 from mailroom.storage.outbox import Plain, read_ticket
-from send_mail import batches, parse
-from send_mail.accept import QUEUE, Accept, Line, request_hash
+from send_mail import estimate, parse
+from send_mail.accept import QUEUE, Accept, request_hash
 from send_mail.deliver import Deliver, nonces
+from send_mail.posted import Poster, rehearsed
 from send_mail.status import Status, mail_view
 from send_mail.sweep import Sweep
 
@@ -107,10 +106,14 @@ async def _post_batch(req: func.HttpRequest) -> func.HttpResponse:
     if len(body) > BATCH_LIMIT:
         what = f"The batch has {len(body)} bytes; the limit is {BATCH_LIMIT}."
         raise TooLarge("batch_too_large", what, f"Split it into several batches. {UPLOAD}")
-    partial = req.params.get("partial", "").lower() == "true"
-    good, refused = batches.lines(body, _checker(caller), partial=partial)
-    good, refused = await _attached(good, refused, caller, partial=partial)
-    batch = await accept().batch(good, refused, caller.client_id, _request(req), _key(req))
+    dry_run = _flag(req, "dry_run")
+    poster = Poster(
+        accept(), caller.client_id, lambda name: wiring.gate().allow(caller, name), _names(req), dry_run or _flag(req, "partial")
+    )
+    posted = await poster.read(body)
+    if dry_run:
+        return _json(200, rehearsed(posted, estimate.seconds(posted.lines, wiring.settings().accounts)))
+    batch = await accept().batch(posted.lines, posted.refused, caller.client_id, _request(req), _key(req), shared=posted.shared)
     return _json(202, await status().batch(batch.id, caller.client_id), Location=f"/api/batches/{batch.id}")
 
 
@@ -173,25 +176,14 @@ def _message(req: func.HttpRequest) -> Message:
     return parse.ready(account, req.get_body())
 
 
-def _checker(caller: Caller) -> Callable[[Message], object]:
-    def check(message: Message) -> None:
-        wiring.gate().allow(caller, message.account)
-        accept().check(message)
-
-    return check
+def _flag(req: func.HttpRequest, name: str) -> bool:
+    return bool(req.params.get(name, "").lower() == "true")
 
 
-async def _attached(good: list[Line], refused: list[RefusedLine], caller: Caller, *, partial: bool) -> tuple[list[Line], list[RefusedLine]]:
-    """The lines with their uploads, each of which is looked up once."""
-    uploads = accept().uploads
-    found = await uploads.find((line.message for line in good), caller.client_id)
-
-    def attach(message: Message) -> Message:
-        ready = uploads.attached(message, found, caller.client_id)
-        accept().check(ready)
-        return ready
-
-    return batches.attached(good, refused, attach, partial=partial)
+def _names(req: func.HttpRequest) -> list[str]:
+    """Of the accounts that share what names none."""
+    told = req.params.get("accounts")
+    return [name.strip() for name in told.split(",")] if told is not None else []
 
 
 def _key(req: func.HttpRequest) -> str | None:

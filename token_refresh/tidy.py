@@ -16,7 +16,7 @@ from mailroom.model.places import INBOX_CONTAINER, KEYS_TABLE, LEDGER_TABLE, OUT
 from mailroom.model.row import Change, Row
 from mailroom.ports import Store
 from mailroom.storage.ledger import StoredLedger
-from mailroom.storage.outbox import slice_of
+from mailroom.storage.outbox import batch_of, slice_of
 from token_refresh.pace import Pace
 
 EVERY = 6 * 3600.0
@@ -62,6 +62,8 @@ class Tidy:
         await self.pace.done(container, "more" if len(names) == self.blobs and gone else "")
 
     async def _is_owed(self, name: str) -> bool:
+        if batch_id := batch_of(name):
+            return await self.ledger.batch(batch_id) is not None
         ref = slice_of(name)
         found = await self.ledger.read(ref) if ref else None
         return found is not None and found.owed

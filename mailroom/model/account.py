@@ -76,6 +76,7 @@ class Traits(msgspec.Struct, frozen=True):
     receives: bool = True
     signs_in: bool = True  # False: its accounts have no `auth`
     rate: float = 30.0  # messages a minute
+    recipients_a_day: int = 0  # in a sliding 24 hours; 0 for no limit
     in_flight: int = 4
     slice_weight: int = 4
     uploads: bool = False  # takes attachments that lie in blobs
@@ -83,7 +84,9 @@ class Traits(msgspec.Struct, frozen=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """One `[accounts.NAME]`: a mailbox. `rate` is in messages a minute; `options` holds what only its provider knows."""
+    """One `[accounts.NAME]`: a mailbox. `rate` is in messages a minute, `recipients_a_day` counts a sliding 24 hours (0: no limit);
+    `options` holds what only its provider knows.
+    """
 
     name: str
     provider: str
@@ -92,6 +95,7 @@ class Account(msgspec.Struct, frozen=True):
     send: bool = True
     receive: bool = False
     rate: float = 30.0
+    recipients_a_day: int = 0
     in_doubt: Literal["hold", "resend"] = "hold"
     permissions: frozenset[str] = frozenset({"Mail.Send", "Mail.Read"})
     traits: Traits = Traits(asking=frozenset({"Mail.Read", "Mail.ReadWrite"}))

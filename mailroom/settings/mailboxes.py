@@ -21,6 +21,7 @@ from mailroom.settings.shapes import ADDRESS, GUID, TENANT, VAULT_NAME
 from mailroom.settings.table import Table, nearest, shown
 
 MOST_A_MINUTE = 1_000_000
+MOST_A_DAY = 1_000_000_000
 PROFILE_SHAPES = {"tenant": TENANT, "client_id": GUID, "register_as": GUID, "secret": VAULT_NAME, "certificate": VAULT_NAME}
 PROFILE_SHAPES |= {"password_secret": VAULT_NAME, "refresh_token_secret": VAULT_NAME, "username": ADDRESS}
 NO_PROVIDERS = frozenset({"mime"})
@@ -99,6 +100,7 @@ def _account(name: str, table: Table, providers: Collection[str], known: Mapping
         send=table.flag("send", True),
         receive=table.flag("receive", False),
         rate=table.number("rate", traits.rate, 0.1, MOST_A_MINUTE),
+        recipients_a_day=int(table.number("recipients_a_day", traits.recipients_a_day, 0, MOST_A_DAY)),
         in_doubt="resend" if table.choice("in_doubt", ("hold", "resend"), "hold") == "resend" else "hold",
         permissions=table.texts("permissions", traits.usual, known=traits.permissions) if traits.permissions else frozenset(),
         traits=traits,

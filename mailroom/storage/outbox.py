@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mailroom.model.message import Message
+from mailroom.model.message import Attachment, Message
 from mailroom.model.places import OUTBOX_CONTAINER, OUTBOX_POISON, OUTBOX_QUEUE
 from mailroom.model.row import Ticket
 from mailroom.model.slice import Ref
@@ -32,6 +32,13 @@ class _Again(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     message: msgspec.Raw
 
 
+class _Sharing(msgspec.Struct, frozen=True):
+    """Mails whose attachments lie once for their whole batch, in that blob."""
+
+    shared: str
+    messages: tuple[Message, ...]
+
+
 class Plain(msgspec.Struct, frozen=True):
     """A message that another application put on the queue, and how often it was put back there out of the poison queue."""
 
@@ -52,15 +59,39 @@ class StoredOutbox:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(tuple[Message, ...]).decode
+        self._decode = msgspec.msgpack.Decoder(tuple[Message, ...] | _Sharing).decode
+        self._decode_shared = msgspec.msgpack.Decoder(tuple[Attachment, ...]).decode
+        self._last: tuple[str, tuple[Attachment, ...]] = "", ()
 
-    async def put(self, ref: Ref, messages: Sequence[Message]) -> None:
-        await self._store.put_blob(OUTBOX_CONTAINER, _name(ref), self._encode(tuple(messages)))
+    async def put(self, ref: Ref, messages: Sequence[Message], *, sharing: bool = False) -> None:
+        """With `sharing` each mail's attachments are those that `share` has put away for all mails of the batch."""
+        body: object = tuple(messages)
+        if sharing:  # a form of its own: a version that does not know it fails on it, instead of sending mails without their attachments
+            body = _Sharing(shared_name(ref.unit), tuple(msgspec.structs.replace(message, attachments=()) for message in messages))
+        await self._store.put_blob(OUTBOX_CONTAINER, _name(ref), self._encode(body))
+
+    async def share(self, batch_id: str, attachments: Sequence[Attachment]) -> None:
+        await self._store.put_blob(OUTBOX_CONTAINER, shared_name(batch_id), self._encode(tuple(attachments)))
 
     async def get(self, ref: Ref) -> tuple[Message, ...] | None:
-        """None when the body is gone."""
+        """None when the body is gone, or what it shares."""
         body = await self._store.get_blob(OUTBOX_CONTAINER, _name(ref))
-        return None if body is None else self._decode(body)
+        found = None if body is None else self._decode(body)
+        if not isinstance(found, _Sharing):
+            return found
+        shared = await self._shared(found.shared)
+        return None if shared is None else tuple(msgspec.structs.replace(message, attachments=shared) for message in found.messages)
+
+    async def _shared(self, name: str) -> tuple[Attachment, ...] | None:
+        """The last one is remembered: the slices of a batch follow each other."""
+        kept, attachments = self._last
+        if kept != name:
+            body = await self._store.get_blob(OUTBOX_CONTAINER, name)
+            if body is None:
+                return None
+            attachments = self._decode_shared(body)
+            self._last = name, attachments
+        return attachments
 
     async def nudge(self, ref: Ref, due: float) -> None:
         """A ticket for this slice, hidden until it is due."""
@@ -111,6 +142,17 @@ def was_told(body: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def shared_name(batch_id: str) -> str:
+    return f"batches/{batch_id}/shared"
+
+
+def batch_of(name: str) -> str | None:
+    """The batch to whose mails the blob of that name belongs; None when it is none of a whole batch."""
+    first, _, rest = name.partition("/")
+    batch_id, _, last = rest.rpartition("/")
+    return batch_id if first == "batches" and not last.isdecimal() else None
 
 
 def slice_of(name: str) -> Ref | None:

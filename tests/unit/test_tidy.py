@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from mailroom.model.batch import Batch
 from mailroom.model.message import Address, Message
 from mailroom.model.places import INBOX_CONTAINER, KEYS_TABLE, LEDGER_TABLE, OUTBOX_CONTAINER, UPLOADS_CONTAINER
 from mailroom.model.row import Change, Row
@@ -88,6 +89,23 @@ async def test_what_nobody_decided_goes_too(house: House, status: Status) -> Non
     """A refused, held or cancelled mail is not owed any more."""
     await house.mail("over", status)
     house.time += KEEP + 1
+    await house.tidy().run()
+    assert (house.left(LEDGER_TABLE), house.blobs(OUTBOX_CONTAINER)) == (set(), set())
+
+
+async def test_what_a_batch_shares_stays_with_its_header(house: House) -> None:
+    """Its attachments and refused lines go when the batch itself is forgotten, and not before."""
+    house.time += 10 * KEEP
+    await house.ledger.put_batch(Batch("b12", "caller", house.time, {"billing": 1}), commit=True)
+    house.time = START
+    await house.store.put_blob(OUTBOX_CONTAINER, "batches/b12/shared", b"x")
+    await house.store.put_blob(OUTBOX_CONTAINER, "batches/b12/refused.json", b"[]")
+    house.time += 10 * KEEP
+    await house.tidy().run()
+    assert house.blobs(OUTBOX_CONTAINER) == {"batches/b12/shared", "batches/b12/refused.json"}
+    house.time += KEEP + 1
+    await house.tidy().run()
+    house.time += EVERY
     await house.tidy().run()
     assert (house.left(LEDGER_TABLE), house.blobs(OUTBOX_CONTAINER)) == (set(), set())
 

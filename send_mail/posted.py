@@ -1,0 +1,101 @@
+"""The body of POST /api/batches becomes lines that may be accepted: NDJSON, a JSON array, or a template with its recipients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from mailroom.model.batch import RefusedLine
+from mailroom.model.message import Address, Attachment, Message
+from send_mail import batches, parse, templates
+from send_mail.accept import Accept, Line, Owed
+from send_mail.recipients import named
+from send_mail.spread import Spread
+from send_mail.templates import Asked, Merge
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What is good, what is not, and the attachments that all share. `asked` is the template's object where there is one."""
+
+    lines: Sequence[Owed]
+    refused: list[RefusedLine]
+    shared: tuple[Attachment, ...] = ()
+    asked: Asked | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Poster:
+    """Reads for one caller. `allow` raises Forbidden for an account that it may not use; `accounts` send what names none."""
+
+    accept: Accept
+    caller: str
+    allow: Callable[[str], None]
+    accounts: Sequence[str] = ()
+    partial: bool = False
+
+    async def read(self, body: bytes) -> Posted:
+        """Raises BadInput, Forbidden; what blocks for long, drawing many mails, runs in a thread."""
+        asked = templates.asked(body)
+        accounts = (asked.accounts if asked else ()) or self.accounts
+        spread = Spread(accounts, self.accept.deliver.accounts) if accounts else None
+        if asked is not None:
+            return await self._merged(asked, spread)
+        good, refused = batches.lines(body, self._check, partial=self.partial, spread=spread)
+        return Posted(*await self._attached(good, refused))
+
+    async def _merged(self, asked: Asked, spread: Spread | None) -> Posted:
+        shared = await self._pinned(parse.attachments(asked.attachments))
+
+        def merged() -> tuple[Sequence[Owed], list[RefusedLine]]:
+            return batches.merged(Merge.of(asked, shared), asked.rows, self._check, partial=self.partial, spread=spread)
+
+        return Posted(*await asyncio.to_thread(merged), shared, asked)
+
+    async def _pinned(self, attachments: tuple[Attachment, ...]) -> tuple[Attachment, ...]:
+        uploads, carrier = self.accept.uploads, Message("", attachments=attachments)
+        return uploads.attached(carrier, await uploads.find([carrier], self.caller), self.caller).attachments
+
+    async def _attached(self, good: list[Line], refused: list[RefusedLine]) -> tuple[list[Line], list[RefusedLine]]:
+        """The lines with their uploads, each of which is looked up once."""
+        uploads = self.accept.uploads
+        found = await uploads.find((line.message for line in good), self.caller)
+
+        def attach(message: Message) -> Message:
+            ready = uploads.attached(message, found, self.caller)
+            self.accept.check(ready)
+            return ready
+
+        return batches.attached(good, refused, attach, partial=self.partial)
+
+    def _check(self, message: Message) -> None:
+        self.allow(message.account)
+        self.accept.check(message)
+
+
+def rehearsed(posted: Posted, seconds: float) -> dict[str, object]:
+    """What a dry run answers: the first three mails as they would go, and how long all of them would take."""
+    return {
+        "count": len(posted.lines),
+        "refused": [msgspec.to_builtins(line) for line in posted.refused],
+        "estimated_seconds": round(seconds),
+        "rendered": [shown(line.message) for line in posted.lines[:3]],
+    }
+
+
+def shown(message: Message) -> dict[str, object]:
+    """A mail as JSON, without the bytes of its attachments; what is not set is left out."""
+    view: dict[str, object] = {"account": message.account, "id": message.id, "from": message.sender and _written(message.sender)}
+    for name in ("to", "cc", "bcc", "reply_to"):
+        view[name] = [_written(one) for one in getattr(message, name)]
+    for name in ("subject", "text", "html", "headers", "importance", "in_reply_to"):
+        view[name] = getattr(message, name)
+    view["attachments"] = [{"name": one.name, "type": one.type, "size": one.length} for one in message.attachments]
+    return {name: value for name, value in view.items() if value}
+
+
+def _written(one: Address) -> str:
+    return named(one.address, one.name)
