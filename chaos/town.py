@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import logging
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
@@ -58,6 +59,7 @@ async def town() -> AsyncIterator[Addresses]:
 
 
 async def main() -> None:
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that are gone in mid-request are what this is about
     over = asyncio.Event()
     when_stdin_ends(over.set)
     with tempfile.TemporaryDirectory(prefix="mailroom-chaos-") as name:
