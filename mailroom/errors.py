@@ -87,12 +87,15 @@ class AccountFault(MailroomError):
 
 
 class AuthorityRefused(AccountFault):
-    """The OAuth 2.0 error answer (RFC 6749, 5.2); `error` is its `error` member, `trace_id` finds it in the sign-in log."""
+    """The OAuth 2.0 error answer (RFC 6749, 5.2); `error` is its `error` member, the two ids find it in the sign-in log."""
 
-    def __init__(self, code: str, detail: str, next_step: str = "", *, error: str = "", trace_id: str = "") -> None:
+    def __init__(
+        self, code: str, detail: str, next_step: str = "", *, error: str = "", trace_id: str = "", correlation_id: str = ""
+    ) -> None:
         super().__init__(code, detail, next_step)
         self.error = error
         self.trace_id = trace_id
+        self.correlation_id = correlation_id
 
 
 class AuthorityDown(AccountFault):
@@ -132,7 +135,11 @@ class StorageConflict(MailroomError):
 
 
 class ProviderError(MailroomError):
+    """`request_id` is the provider's name for the request that this is the answer to, `client_request_id` the one that we gave it."""
+
     status = 502
+    request_id: str | None = None
+    client_request_id: str | None = None
 
 
 class Refused(ProviderError):

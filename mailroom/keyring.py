@@ -7,11 +7,11 @@ authority refused is not asked again for a while.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused, MailroomError, StorageDown
-from mailroom.events import record
+from mailroom.events import answered_by, record
 from mailroom.flight import Flight
 from mailroom.model.account import Account, Profile
 from mailroom.model.token import NO_TOKEN, Token
@@ -118,28 +118,37 @@ class Keyring:
         kept = self._kept.get(wanted)
         if kept is not None and kept != old and await self._is_good(kept):
             return kept
-        return await self._fetch(wanted, "token.fetched" if old is None else "token.refreshed")
+        return await self._fetch(wanted, again=old is not None)
 
-    async def _fetch(self, wanted: Wanted, event: str) -> Token:
+    async def _fetch(self, wanted: Wanted, *, again: bool) -> Token:
         self._keep_rest(wanted)
-        profile = wanted.profile
-        try:
-            token = await self._credential_of(profile).ask(wanted.scope)
-        except AuthorityRefused as error:
-            self._rests[wanted] = _Rest(error, self._now() + self._refused_for)
-            facts = {"code": error.code, "error": error.error, "trace_id": error.trace_id, "next_step": error.next_step}
-            record("token.rejected", warn=True, by="authority", profile=profile.name, scope=wanted.scope, **facts)
-            raise
-        except AuthorityDown as error:
-            self._rests[wanted] = _Rest(error, self._now() + (error.retry_after or 0.0))
-            raise
+        with answered_by() as ids:
+            token = await self._asked(wanted, ids)
         self._kept[wanted] = token
-        record(event, profile=profile.name, scope=wanted.scope, token=token.fingerprint, seconds=round(token.expires_at - self._now()))
+        facts = {"profile": wanted.profile.name, "scope": wanted.scope, "token": token.fingerprint}
+        record("token.refreshed" if again else "token.fetched", **facts, seconds=round(token.expires_at - self._now()), **_both(ids))
         try:
             await self._tokens.put(wanted.key, token)
         except (StorageDown, AccountFault) as error:
             _cache_failed("put", error)
         return token
+
+    async def _asked(self, wanted: Wanted, ids: Mapping[str, str]) -> Token:
+        """`ids` become those of the authority's last answer."""
+        named = {"profile": wanted.profile.name, "scope": wanted.scope}
+        try:
+            return await self._credential_of(wanted.profile).ask(wanted.scope)
+        except AuthorityRefused as error:
+            self._rests[wanted] = _Rest(error, self._now() + self._refused_for)
+            told = {"error": error.error or None, "next_step": error.next_step}
+            record("token.rejected", warn=True, by="authority", **named, code=error.code, **told, **_both(ids, error))
+            raise
+        except AccountFault as error:
+            if isinstance(error, AuthorityDown):
+                self._rests[wanted] = _Rest(error, self._now() + (error.retry_after or 0.0))
+            told = {"detail": error.detail, "next_step": error.next_step, "retry_after": error.retry_after}
+            record("token.failed", warn=True, **named, code=error.code, **told, **_both(ids))
+            raise
 
     def _keep_rest(self, wanted: Wanted) -> None:
         """Raises what the authority said last, as long as that stands."""
@@ -168,6 +177,13 @@ class Keyring:
             _cache_failed("barred", error)
             barred = False
         return not barred and token.fingerprint not in self._bars
+
+
+def _both(ids: Mapping[str, str], refused: AuthorityRefused | None = None) -> dict[str, str | None]:
+    """By which the tenant's sign-in log knows the request; what a refusal itself says of them goes before the answer's headers."""
+    found = {"trace_id": ids.get("trace_id"), "correlation_id": ids.get("correlation_id")}
+    said = {"trace_id": refused.trace_id, "correlation_id": refused.correlation_id} if refused else {}
+    return found | {name: value for name, value in said.items() if value}
 
 
 def _cache_failed(operation: str, error: MailroomError) -> None:

@@ -65,7 +65,8 @@ LOGIN_STEPS: Mapping[int, str] = {
 
 def explained(refused: AuthorityRefused, step: str) -> AuthorityRefused:
     """The same refusal with another next step."""
-    return AuthorityRefused(refused.code, refused.detail, step, error=refused.error, trace_id=refused.trace_id)
+    ids = {"trace_id": refused.trace_id, "correlation_id": refused.correlation_id}
+    return AuthorityRefused(refused.code, refused.detail, step, error=refused.error, **ids)
 
 
 def number_of(refused: AuthorityRefused) -> int:

@@ -18,6 +18,7 @@ import msgspec
 from mailroom import http
 from mailroom.credentials import _aadsts
 from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused
+from mailroom.events import answered
 
 SKEW_TOLD = 30.0
 _TRACE = re.compile(r"\s*Trace ID:.*", re.DOTALL)
@@ -31,6 +32,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     error_description: str = ""
     error_codes: list[int] = []
     trace_id: str = ""
+    correlation_id: str = ""
 
 
 class Wire:
@@ -70,12 +72,15 @@ class Wire:
         """msal's to call; here the `with` closes."""
 
     def _answer(self, method: str, url: str, **options: Any) -> httpx.Response:
+        asked_as = (options.get("headers") or {}).get("client-request-id")  # msal's; the authority calls it correlation id
+        answered(correlation_id=asked_as)
         try:
             response = self._client.request(method, url, **options)
         except httpx.TimeoutException as error:
             raise AuthorityDown("authority_timeout", f"{host(url)} did not answer in time.") from error
         except httpx.RequestError as error:  # its own text may hold an address; its kind is enough
             raise AuthorityDown("authority_down", f"{host(url)} could not be reached ({type(error).__name__}).") from error
+        answered(trace_id=response.headers.get("x-ms-request-id"), correlation_id=response.headers.get("client-request-id", asked_as))
         if failed := failure(response, self._now()):
             raise failed
         return response
@@ -104,7 +109,8 @@ def _meaning(refusal: _Refusal, response: httpx.Response, now: float) -> Account
     if number == _aadsts.CLOCK_SKEW:
         detail += skew(response.headers, now)
     code = f"aadsts_{number}" if number else f"authority_{refusal.error}"
-    return AuthorityRefused(code, detail, _aadsts.next_step(number, refusal.error), error=refusal.error, trace_id=refusal.trace_id)
+    ids = {"trace_id": refusal.trace_id, "correlation_id": refusal.correlation_id}
+    return AuthorityRefused(code, detail, _aadsts.next_step(number, refusal.error), error=refusal.error, **ids)
 
 
 def skew(headers: Mapping[str, str], now: float) -> str:

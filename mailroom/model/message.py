@@ -82,11 +82,12 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     """The provider took the mail. `path` says how it went (sendMail, batch, mime, draft), `why` what that was chosen for; `note` what the
-    caller should know.
+    caller should know. `request_id` is the provider's name for the request, `client_request_id` the one that we gave it.
     """
 
     path: str
     provider_id: str | None = None
     request_id: str | None = None
+    client_request_id: str | None = None
     note: str | None = None
     why: str | None = None
