@@ -23,6 +23,7 @@ from mailroom.providers._graph_wire import GraphWire
 
 PAGE = 50
 PAGE_OF_IDS = 500
+MAIL_TYPES = ("text/plain", "message/rfc822")  # the first is what Graph says (outlook-get-mime-message)
 
 
 class _Item(msgspec.Struct, frozen=True):
@@ -68,6 +69,9 @@ class GraphInbox(GraphWire):
         if answers.unreadable(answer.status_code, answer.content):
             raise Refused("mail_unreadable", f"Graph answered {answer.status_code} for its MIME.", "Look at the mail in Outlook.")
         _raise_for(answer)
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind not in MAIL_TYPES:  # a proxy's page or another answer under a good status is no mail
+            raise NotSent("answer_unreadable", f"Graph's answer for a mail's MIME is {kind[:60] or 'of no type'}.")
         return answer.content
 
     async def _read(self, url: str, token: Token, *, page_size: int | None = None) -> httpx.Response:

@@ -267,7 +267,8 @@ async def test_a_revoked_token_is_told_apart(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"), [("429", Throttled), ("503", Throttled), ("500", NotSent), ("cut", NotSent), ("html", NotSent)]
+    ("answer", "kind"),
+    [("429", Throttled), ("503", Throttled), ("500", NotSent), ("cut", NotSent), ("html", NotSent), ("garbage", NotSent)],
 )
 async def test_a_question_without_an_answer_may_be_asked_again(wire: Wire, answer: str, kind: type[Exception]) -> None:
     """Reading changes nothing: whatever happened to a question, it is no doubt about any mail."""
