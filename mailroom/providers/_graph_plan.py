@@ -26,6 +26,7 @@ SIZES = (
     Size("a mail with uploaded attachments", LARGEST, DRAFTS_NEED),
 )
 UPLOAD = "Upload the file instead (POST /api/attachments) and name it as `blob`; or send a link to it."
+AS_JSON = "Ready MIME goes in one request only: send the mail as JSON, with its attachments uploaded (POST /api/attachments)."
 
 Path = Literal["sendMail", "mime", "draft"]
 
@@ -44,7 +45,8 @@ def plan(message: Message, now: datetime, permissions: Set[str] | None = None) -
         return _in_one_request(message)
     rest = json.too_large(json.without_uploads(message), now)
     if rest is not None:
-        raise TooLarge("mail_too_large_for_path", _takes(rest), UPLOAD, field="attachments" if message.attachments else "")
+        way_out = UPLOAD if message.mime is None else AS_JSON
+        raise TooLarge("mail_too_large_for_path", _takes(rest), way_out, field="attachments" if message.attachments else "")
     _check_files(message)
     if permissions is not None and not permissions >= DRAFTS_NEED:
         raise TooLarge("mail_needs_readwrite", f"{_takes(size)} More goes as a draft, for which this account lacks Mail.ReadWrite.", GRANT)
