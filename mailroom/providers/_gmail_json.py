@@ -6,6 +6,7 @@ developers.google.com/gmail/api/reference/rest/v1/users.messages, support.google
 from __future__ import annotations
 
 import base64
+import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, urlencode
 
@@ -17,6 +18,7 @@ from mailroom.providers import mime
 LIMIT = 36_700_160  # bytes of a mail: "maxSize" of messages.send in the API's discovery document
 SIMPLE_LIMIT = 3 * 1024 * 1024  # what is larger goes by upload; base64 makes 4 bytes of 3
 SENT_WITHIN = timedelta(days=30)
+_PLAIN = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 CLOCKS_APART = 3600.0  # seconds by which Google's clock, storage's and a resumed upload's may differ
 
 
@@ -64,11 +66,14 @@ def by_message_id(name: str) -> str:
 
 
 def candidates(mail: Outgoing, now: datetime, page: str | None) -> str:
-    """Sent mails to the first of its recipients since it was accepted: ours is among them, if it was sent."""
-    first = mail.message.recipients[0].address
+    """Sent mails to one of its recipients since it was accepted: ours is among them, if it was sent.
+
+    An address that a search might read otherwise than it was written is none to search for: then all that was sent is looked at.
+    """
     since = mail.accepted - CLOCKS_APART if mail.accepted else (now - SENT_WITHIN).timestamp()
-    query = f"{{to:{first} cc:{first} bcc:{first}}} after:{int(since)}"
-    return _list(labelIds="SENT", q=query, maxResults="100", **({"pageToken": page} if page else {}))
+    plain = next((one.address for one in mail.message.recipients if _PLAIN.fullmatch(one.address)), "")
+    to = f"{{to:{plain} cc:{plain} bcc:{plain}}} " if plain else ""
+    return _list(labelIds="SENT", q=f"{to}after:{int(since)}", maxResults="100", **({"pageToken": page} if page else {}))
 
 
 def utc(milliseconds: str) -> datetime:

@@ -83,6 +83,14 @@ async def test_a_sent_mail_is_found_whatever_gmail_did_to_its_id(wire: Wire, kee
     assert [one.provider_id if one else None for one in found] == [by_subject["About s1"], by_subject["About s10"], None]
 
 
+async def test_a_mail_to_an_address_in_another_alphabet_is_found(wire: Wire) -> None:
+    """Its domain goes out as DNS has it, so a search for what was written would miss it."""
+    sent = mail("s1", to=(Address("ann@bücher.example"),))
+    [receipt] = await wire.send(sent)
+    assert isinstance(receipt, Receipt)
+    assert (await wire.ask(sent))[0]
+
+
 async def test_only_what_was_sent_since_is_looked_at(wire: Wire) -> None:
     """Mails from before this one was accepted can't be it, so many of them are no hindrance; many since then are said to be too many."""
     now = wire.office.workspace.now()

@@ -165,6 +165,16 @@ def test_a_search_is_bounded_by_when_the_mail_was_accepted() -> None:
     assert f"after%3A{thirty_days}" in _gmail_json.candidates(mail(), NOW, None)
 
 
+@pytest.mark.parametrize("address", ["ann@bücher.example", "o'neil@y.example", '"a b"@y.example'])
+def test_an_address_that_a_search_may_misread(address: str) -> None:
+    """It is not searched for: another recipient is, or all that was sent is looked at, for to miss the mail would be to send it twice."""
+    alone = _gmail_json.candidates(mail(to=(Address(address),)), NOW, None)
+    assert "to%3A" not in alone
+    assert "labelIds=SENT" in alone
+    both = _gmail_json.candidates(mail(to=(Address(address), Address("b@y.example"))), NOW, None)
+    assert "to%3Ab%40y.example" in both
+
+
 def test_a_small_mail_is_not_written_to_be_measured() -> None:
     """Only what may be too large is, and then to the byte."""
     assert _gmail_json.too_large(mail().message, NOW) is None
