@@ -37,6 +37,7 @@ from sandbox.host.storage import Storage
 from sandbox.transcript import StepFailed, Transcript
 
 PURGE_AT = 0.3  # of the mails over HTTP
+LEFT = 0.3  # of the slices that wait once all mails are accepted, when healing begins
 HEALED_WITHIN = 300.0  # seconds until nothing is owed any more
 LEAST = 100  # mails: below that the set pieces have nothing to do
 QUIET = 3  # looks in a row that find nothing owed
@@ -78,7 +79,7 @@ class Run:
             handing = asyncio.create_task(self._hand_over(siege, load, true, jobs))
             try:
                 while not handing.done():
-                    step.draw(load.accepted / self.mails)
+                    step.draw(load.accepted / self.mails * 0.99)
                     await asyncio.wait({handing, under}, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
                     if under.done():
                         await under
@@ -99,6 +100,13 @@ class Run:
             await siege.purge(true.store)  # before any plain message lies there: of these nobody has accepted anything yet
             group.create_task(load.plain(plain))
             await load.hand_over(over_http[early:])
+        await self._until_few_are_left(true)
+
+    async def _until_few_are_left(self, true: Truth) -> None:
+        """Most of what waits is sent while things go wrong, not after."""
+        most = await true.owed()
+        while await true.owed() > most * LEFT:  # noqa: ASYNC110 - what lies in storage is no event of ours
+            await asyncio.sleep(1.0)
 
     async def _heal(self, siege: Siege, true: Truth) -> None:
         with self.transcript.step("healed, until nothing is owed") as step:
@@ -166,6 +174,9 @@ def main() -> int:
         except StepFailed as failed:
             print(f"\n{failed}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print(f"\nstopped; seed {arguments.seed}", file=sys.stderr)
+            return 130
 
 
 if __name__ == "__main__":

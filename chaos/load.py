@@ -29,6 +29,7 @@ IMPATIENT = 0.05  # part of the requests that are made twice at the same time
 CUT_SHORT = 0.4  # part of the batches whose accept is killed half-way
 
 How = Literal["single", "batch", "plain"]
+SENDERS: dict[How, tuple[str, ...]] = {"single": MAILBOXES[:3], "plain": MAILBOXES[:3], "batch": MAILBOXES[1:]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +46,26 @@ class Job:
 
 
 def plan(seed: int, mails: int) -> list[Job]:
-    """Most of the mails in batches, the others single over HTTP and plain on the queue; the first is a batch of the victim's."""
+    """Three quarters of the mails in batches, the others single over HTTP and plain on the queue; the first is a batch of the victim's."""
     chance = random.Random(f"mails {seed}")
-    victim = Job("batch", "victim", tuple(_mail(chance, "batch", number) | {"account": VICTIM} for number in range(VICTIMS)))
+    victim = Job("batch", "victim", tuple(_mail("batch", VICTIM, number) for number in range(VICTIMS)))
     jobs: list[Job] = []
     made, left = VICTIMS, mails - VICTIMS
-    shares: list[tuple[How, int]] = [("batch", left * 6 // 10), ("single", left // 4), ("plain", left - left * 6 // 10 - left // 4)]
-    for how, count in shares:
+    shares: dict[How, int] = {"batch": left * 75 // 100, "single": left * 15 // 100}
+    for how, count in [*shares.items(), ("plain", left - sum(shares.values()))]:
         while count > 0:
             size = min(count, chance.randint(1, LARGEST_BATCH) if how == "batch" else 1)
-            jobs.append(Job(how, f"{how}-{made}", tuple(_mail(chance, how, made + at) for at in range(size))))
+            numbers = range(made, made + size)
+            jobs.append(Job(how, f"{how}-{made}", tuple(_mail(how, chance.choice(SENDERS[how]), number) for number in numbers)))
             made, count = made + size, count - size
     chance.shuffle(jobs)
     return [victim, *jobs]
 
 
-def _mail(chance: random.Random, how: How, number: int) -> dict[str, Any]:
+def _mail(how: How, account: str, number: int) -> dict[str, Any]:
     """Some go as MIME; some of those that need no id of their own have none."""
     mail = {
-        "account": chance.choice(MAILBOXES),
+        "account": account,
         "to": [f"Customer {number} <customer-{number}@fabrikam.example>"],
         "subject": f"Mail {number:06}",
         "text": f"This is mail {number}.",

@@ -32,10 +32,13 @@ class Truth:
 
     async def open(self) -> int:
         """Slices that are owed as their markers tell, messages on the queue, and those that lie poisoned with nobody told why."""
-        owed = [len(await self.store.query(LEDGER_TABLE, account, "o|", "o}")) for account in ACCOUNTS]
         poisoned = await self.store.receive(OUTBOX_POISON, hide=1)
         raw = sum("reason" not in json.loads(ticket.body) for ticket in poisoned)
-        return sum(owed) + await self.store.queue_length(OUTBOX_QUEUE) + raw
+        return await self.owed() + await self.store.queue_length(OUTBOX_QUEUE) + raw
+
+    async def owed(self) -> int:
+        """Slices, as their markers tell."""
+        return sum([len(await self.store.query(LEDGER_TABLE, account, "o|", "o}")) for account in ACCOUNTS])
 
     async def slices(self) -> list[Slice]:
         return [read_slice(row) for account in ACCOUNTS for row in await self.store.query(LEDGER_TABLE, account, "s|", "s}")]
