@@ -65,7 +65,7 @@ def _sorted(
             if not partial and error.code != alone:
                 raise told from error
             first = first or told
-            refused.append(RefusedLine(number, error.code, told.detail, name))
+            refused.append(RefusedLine(number, error.code, told.detail, name, error.next_step or None))
             continue
         good.append(line(number, message, make))
     if not good and not refused:
@@ -95,7 +95,8 @@ def attached(
         except MailroomError as error:
             if not partial:
                 raise _at_line(line.number, error) from error
-            late.append(RefusedLine(line.number, error.code, _at_line(line.number, error).detail, line.message.id))
+            detail = _at_line(line.number, error).detail
+            late.append(RefusedLine(line.number, error.code, detail, line.message.id, error.next_step or None))
     return ready, sorted([*refused, *late], key=lambda one: one.line)
 
 

@@ -58,7 +58,7 @@ class Status:
     async def _refused_lines(self, batch: Batch) -> list[dict[str, Any]]:
         body = await self.store.get_blob(OUTBOX_CONTAINER, refused_name(batch.id)) if batch.refused else None
         lines = msgspec.json.decode(body, type=list[RefusedLine]) if body else []
-        return [{"id": line.id, "line": line.line, "code": line.code, "detail": line.detail} for line in lines]
+        return [_refused(line) for line in lines]
 
     async def _where(self, name: str, caller: str) -> tuple[Ref, int] | None:
         entry = await self.keys.find("id", caller, name)
@@ -89,9 +89,10 @@ def mail_view(slice_: Slice, mail: Mail) -> dict[str, Any]:
         "note": mail.note,
         "code": mail.code,
         "detail": mail.detail,
+        "next_step": mail.next_step,
     }
     return {name: value for name, value in view.items() if value is not None}
 
 
-def _refused(mail: Mail) -> dict[str, Any]:
-    return {"id": mail.id, "line": mail.line, "code": mail.code, "detail": mail.detail}
+def _refused(one: Mail | RefusedLine) -> dict[str, Any]:
+    return {"id": one.id, "line": one.line, "code": one.code, "detail": one.detail, "next_step": one.next_step}

@@ -205,7 +205,8 @@ def _accepted(slice_: Slice) -> func.HttpResponse:
     view, location = mail_view(slice_, mail), f"/api/messages/{quote(mail.id, safe='')}"
     if mail.status != "refused":
         return _json(202, view, Location=location)
-    refusal = problem.problem(Refused(mail.code or "refused", mail.detail or "The provider refused the mail."), id=mail.id)
+    why = Refused(mail.code or "refused", mail.detail or "The provider refused the mail.", mail.next_step or "")
+    refusal = problem.problem(why, id=mail.id)
     return func.HttpResponse(msgspec.json.encode(refusal), status_code=422, headers={"Location": location}, mimetype=problem.MEDIA_TYPE)
 
 

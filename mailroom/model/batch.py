@@ -22,3 +22,4 @@ class RefusedLine(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str
     detail: str
     id: str | None = None
+    next_step: str | None = None

@@ -43,6 +43,7 @@ class Mail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     code: str | None = None
     detail: str | None = None
     stamp: str = ""
+    next_step: str | None = None
 
     def sent(self, receipt: Receipt) -> Mail:
         return msgspec.structs.replace(
@@ -51,6 +52,7 @@ class Mail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
             doubt_since=None,
             code=None,
             detail=None,
+            next_step=None,
             path=receipt.path,
             provider_id=receipt.provider_id,
             request_id=receipt.request_id,
@@ -59,15 +61,14 @@ class Mail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         )
 
     def ended(self, status: Status, why: MailroomError) -> Mail:
-        return msgspec.structs.replace(self, status=status, code=why.code, detail=_short(why))
+        return msgspec.structs.replace(self, status=status, **_told(why))
 
     def pending(self, due: float, why: MailroomError | None = None) -> Mail:
-        code, detail = (why.code, _short(why)) if why else (None, None)
-        return msgspec.structs.replace(self, status="pending", doubt_since=None, due=due, code=code, detail=detail)
+        return msgspec.structs.replace(self, status="pending", doubt_since=None, due=due, **_told(why))
 
     def doubtful(self, since: float, due: float, why: MailroomError | None = None) -> Mail:
-        code, detail = (why.code, _short(why)) if why else (self.code, self.detail)
-        return msgspec.structs.replace(self, status="in_doubt", doubt_since=since, due=due, code=code, detail=detail)
+        told = _told(why) if why else {}
+        return msgspec.structs.replace(self, status="in_doubt", doubt_since=since, due=due, **told)
 
     def sending(self) -> Mail:
         return msgspec.structs.replace(self, status="sending", attempt=self.attempt + 1)
@@ -128,8 +129,10 @@ class Slice(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, mails=tuple(mails))
 
 
-def _short(why: MailroomError) -> str:
-    """What was found may be long; what to do about it stays whole."""
+def _told(why: MailroomError | None) -> dict[str, str | None]:
+    """What was found may be long; what to do about it stays whole. Twenty mails of it go into one row."""
+    if why is None:
+        return {"code": None, "detail": None, "next_step": None}
     room = max(SHOWN - len(why.next_step), 100)
     detail = why.detail if len(why.detail) <= room else f"{why.detail[: room - 1]}…"
-    return f"{detail} {why.next_step}".strip()
+    return {"code": why.code, "detail": detail, "next_step": why.next_step or None}

@@ -71,7 +71,7 @@ def says_what_to_do(answer: httpx.Response, status: str, code: str, step: str, t
     """The mail's id, once the answer is seen to name the cause and the remedy, and no secret."""
     view = answer.json()
     assert (answer.status_code, view["status"], view["code"]) == (202, status, code), answer.text
-    assert step in view["detail"]
+    assert step in f"{view['detail']} {view['next_step']}"
     assert answer.headers["Location"] == f"/api/messages/{view['id']}"
     no_secret_in(answer.text, town.services)
     return str(view["id"])

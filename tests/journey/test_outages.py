@@ -30,7 +30,7 @@ def test_graph_is_down(town: Town) -> None:
     for code in codes.values():
         view = town.api.post("messages", json=town.mail(subject=(name := subject()))).json()
         assert (view["status"], view["code"]) == ("in_doubt", code), view
-        assert "by itself" in view["detail"]
+        assert "by itself" in view["next_step"]
         mails[view["id"]] = name
     for name, about in mails.items():
         town.until(lambda name=name: sent(town, name))
@@ -47,7 +47,7 @@ def test_the_authority_is_down(town: Town, answer: str, code: str) -> None:
     town.fault(service="entra", path="oauth2", answer=answer)
     view = town.api.post("messages", json=town.mail(subject=name)).json()
     assert (view["status"], view["code"]) == ("pending", code), view
-    assert "check the profile's `cloud`" in view["detail"].replace("Check", "check")
+    assert "check the profile's `cloud`" in view["next_step"].replace("Check", "check")
     assert town.sent(name) == []
     town.heal()
     town.until(lambda: sent(town, view["id"]))

@@ -171,7 +171,7 @@ def test_a_refused_line_does_not_use_up_its_id() -> None:
 
     good, refused = batches.lines(ndjson(mail(id="a", account="hr"), mail(id="a")), check, partial=True)
     assert [line.number for line in good] == [2]
-    assert refused == [RefusedLine(1, "account_forbidden", "line 1: Not yours.", "a")]
+    assert refused == [RefusedLine(1, "account_forbidden", "line 1: Not yours.", "a", "Ask.")]
 
 
 def test_what_may_not_be_sent_is_a_bad_line_of_its_own_kind() -> None:

@@ -14,7 +14,7 @@ from mailroom.errors import BadInput, TooLarge
 from mailroom.model.message import Address, Attachment, Message
 from mailroom.model.places import UPLOADS_CONTAINER
 from mailroom.model.slice import OWED, Slice
-from send_mail.accept import Line
+from send_mail.line import Line
 from tests.large import ANN, BILLING, CALLER, SIZE, LargeRoom, contents, letter
 
 
@@ -269,12 +269,12 @@ async def test_a_draft_that_is_refused_is_taken_away() -> None:
     await room.upload()
     view = await sent(room, letter(sender=Address("boss@x.example")))
     assert (view["status"], view["code"]) == ("refused", "send_as_denied")
-    assert "Add-RecipientPermission" in str(view["detail"])
+    assert "Add-RecipientPermission" in str(view["next_step"])
     assert room.items(BILLING, "drafts") == []
 
 
 async def test_the_missing_permission_is_named() -> None:
-    """Declared but not granted: the mail waits, and its detail says which permission to grant."""
+    """Declared but not granted: the mail waits, and its next step says which permission to grant."""
     room = LargeRoom()
     room.keyring.roles = ["Mail.Send", "Mail.Read"]  # type: ignore[attr-defined]  # the room's own keyring
     await room.upload()
@@ -282,7 +282,7 @@ async def test_the_missing_permission_is_named() -> None:
     await room.work_off()
     view = await room.status.message("m1", CALLER)
     assert (view["status"], view["code"]) == ("pending", "access_denied")
-    assert "Mail.ReadWrite" in str(view["detail"])
+    assert "Mail.ReadWrite" in str(view["next_step"])
 
 
 async def test_too_much_is_too_much() -> None:

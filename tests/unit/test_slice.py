@@ -63,3 +63,15 @@ def test_a_row_of_twenty_mails_fits_a_table_property() -> None:
     why = Refused("a" * 60, "d" * 600, "n" * 600)
     mail = Mail("i" * 100, stamp="s" * 64, provider_id="p" * 200, request_id="r" * 40, path="sendMail").ended("refused", why)
     assert len(msgspec.json.encode([mail] * 20)) * 2 < 65536
+
+
+def test_what_was_found_and_what_to_do_are_told_apart() -> None:
+    """Detail and next step stand each for itself, are taken back together, and what is to be done is never cut short."""
+    told = Mail("a").ended("refused", Refused("bad", "d" * 600, "Do this. " * 20))
+    assert told.detail is not None
+    assert (len(told.detail), told.detail[-1], told.next_step) == (220, "…", "Do this. " * 20)
+    assert Mail("a").ended("held", Refused("bad", "Bad.")).next_step is None
+    doubt = Mail("a").doubtful(NOW, NOW, DeliveryInDoubt("lost", "Lost.", "Look."))
+    assert (doubt.doubtful(NOW, NOW).detail, doubt.doubtful(NOW, NOW).next_step) == ("Lost.", "Look.")
+    for after in (doubt.pending(NOW), doubt.sent(Receipt("sendMail"))):
+        assert (after.code, after.detail, after.next_step) == (None, None, None)

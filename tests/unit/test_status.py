@@ -57,8 +57,12 @@ async def test_a_sent_mail_tells_what_is_known_and_no_more(room: Room) -> None:
 
 
 async def test_a_refused_mail_tells_why(room: Room) -> None:
-    """Code and detail are the provider's."""
-    room.provider.script = ["refused"]
+    """Code and detail are the provider's; what to do stands beside them."""
+    room.provider.script = ["not sent", "refused"]
+    await room.accept.single(message("m0"), "crm", "hash")
+    view = await room.status.message("m0", "crm")
+    assert (view["detail"], view["next_step"]) == ("Refused.", "It is tried again by itself.")
+    room.pass_time(10.0)
     await room.accept.single(message("m1"), "crm", "hash")
     view = await room.status.message("m1", "crm")
     assert (view["status"], view["code"], view["detail"]) == ("refused", "recipient_invalid", "No such address.")
@@ -170,6 +174,7 @@ async def test_refused_mails_are_listed_in_the_order_of_their_lines(room: Room) 
         (4, "b", "id_repeated"),
     ]
     assert "'bad'" in view["refused"][0]["detail"]
+    assert "Known are" in view["refused"][0]["next_step"]
     assert view["counts"] == dict.fromkeys(STATUSES, 0) | {"sent": 2, "refused": 3}
 
 
