@@ -55,7 +55,7 @@ class GmailSender(GmailWire):
         size = json.too_large(message, self._now())
         if size is not None:
             why = _too_large(size)
-            raise TooLarge(why.code, why.detail, why.next_step)
+            raise TooLarge(why.code, why.detail, why.next_step, field="attachments" if message.attachments else "")
 
     def admit(self, account: Account, message: Message) -> None:
         """No mail needs more than the permission to send."""
@@ -104,7 +104,7 @@ class GmailSender(GmailWire):
             answer = await self._client.post(address(account, "/messages/send"), content=json.send_body(content, thread), headers=headers)
         except httpx.RequestError as error:
             return answers.unsent(error)
-        return receipt(let_go(answer), PATH)
+        return receipt(let_go(answer), PATH, "it fits one request")
 
     async def _thread(self, account: Account, message: Message, token: Token) -> str | None:
         """The thread of the mail that this one answers, where we may look for it and it is there."""

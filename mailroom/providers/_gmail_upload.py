@@ -69,7 +69,8 @@ async def _ended(client: httpx.AsyncClient, where: str, content: bytes, first: i
         answer = await _put(client, where, content, first, token)
     except httpx.RequestError as error:
         return answers.unsent(error)
-    return receipt(answer, PATH)
+    why = f"{len(content)} bytes are more than one request should carry ({json.SIMPLE_LIMIT})"
+    return receipt(answer, PATH, why)
 
 
 async def _put(client: httpx.AsyncClient, where: str, content: bytes, first: int, token: Token) -> httpx.Response:
@@ -78,13 +79,13 @@ async def _put(client: httpx.AsyncClient, where: str, content: bytes, first: int
     return let_go(await client.put(where, content=bytes(chunk), headers=authorized(token) | headers))
 
 
-def receipt(answer: httpx.Response, path: str) -> Receipt | ProviderError:
-    """What became of a mail that was sent with this request."""
+def receipt(answer: httpx.Response, path: str, why: str) -> Receipt | ProviderError:
+    """What became of a mail that was sent with this request; `why` it went this way."""
     failed = answers.to_send(answer.status_code, answer.headers, answer.content)
     if failed:
         return failed
     try:
-        return Receipt(path, answers.found(answer.content, answers.Sent).id)
+        return Receipt(path, answers.found(answer.content, answers.Sent).id, why=why)
     except NotSent as error:
         return DeliveryInDoubt("answer_unclear", error.detail)
 
