@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from mailroom.errors import NotFound
+from mailroom.errors import NotFound, StorageDown
+from mailroom.events import record
 from mailroom.model.batch import Batch, RefusedLine
 from mailroom.model.places import OUTBOX_CONTAINER
 from mailroom.model.slice import STATUSES, Mail, Ref, Slice
@@ -50,6 +51,18 @@ class Status:
             "counts": {status: counts[status] for status in STATUSES},
             "refused": sorted(refused, key=lambda one: one["line"]),
         }
+
+    async def accepted(self, batch: Batch) -> dict[str, Any]:
+        """As `batch`, for the answer that accepts it: where storage fails by then, what is known all the same.
+
+        Who is told 503 of what was accepted would send it again.
+        """
+        try:
+            return await self.batch(batch.id, batch.caller)
+        except StorageDown as error:
+            record("accepted.unread", warn=True, batch=batch.id, code=error.code, detail=error.detail)
+            detail = "The batch was accepted; storage failed while its mails were counted."
+            return {"id": batch.id, "code": error.code, "detail": detail, "next_step": f"Ask GET /api/batches/{batch.id} a little later."}
 
     async def _counts(self, slice_: Slice) -> bool:
         """A batch's mails are there before its commit, but nothing of it is accepted."""

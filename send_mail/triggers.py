@@ -114,7 +114,7 @@ async def _post_batch(req: func.HttpRequest) -> func.HttpResponse:
     if dry_run:
         return _json(200, rehearsed(posted, estimate.seconds(posted.lines, wiring.settings().accounts)))
     batch = await accept().batch(posted.lines, posted.refused, caller.client_id, _request(req), _key(req), shared=posted.shared)
-    return _json(202, await status().batch(batch.id, caller.client_id), Location=f"/api/batches/{batch.id}")
+    return _json(202, await status().accepted(batch), Location=f"/api/batches/{batch.id}")
 
 
 @blueprint.route("batches/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

@@ -214,6 +214,19 @@ async def test_before_the_commit_nothing_is_there(room: Room) -> None:
     assert (await room.status.message("own", "crm"))["status"] == "pending"
 
 
+@pytest.mark.parametrize("operation", ["get_row", "query"])
+async def test_an_accepted_batch_is_accepted_whatever_fails_then(room: Room, operation: str) -> None:
+    """Once the commit is written the answer has the batch's id, also where storage fails while its mails are counted."""
+    batch = await accepted(room, mail(), mail())
+    whole = await room.status.batch(batch.id, "crm")
+    assert await room.status.accepted(batch) == whole
+    room.fake.fail_next(operation)
+    told = await room.status.accepted(batch)
+    assert (told["id"], told["code"]) == (batch.id, "storage_down")
+    assert "accepted" in told["detail"]
+    assert f"/api/batches/{batch.id}" in told["next_step"]
+
+
 async def test_storage_that_is_down_is_no_404(room: Room) -> None:
     """Who can't be looked up is not thereby unknown."""
     await room.accept.single(message("m1"), "crm", "hash")
