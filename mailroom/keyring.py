@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused, MailroomError, StorageDown
 from mailroom.events import answered_by, record
@@ -125,8 +125,9 @@ class Keyring:
         with answered_by() as ids:
             token = await self._asked(wanted, ids)
         self._kept[wanted] = token
-        facts = {"profile": wanted.profile.name, "scope": wanted.scope, "token": token.fingerprint}
-        record("token.refreshed" if again else "token.fetched", **facts, seconds=round(token.expires_at - self._now()), **_both(ids))
+        facts: dict[str, Any] = {"profile": wanted.profile.name, "scope": wanted.scope, "token": token.fingerprint}
+        seconds = round(token.expires_at - self._now())
+        record("token.refreshed" if again else "token.fetched", **facts, seconds=seconds, **_both(ids))
         try:
             await self._tokens.put(wanted.key, token)
         except (StorageDown, AccountFault) as error:
@@ -135,19 +136,19 @@ class Keyring:
 
     async def _asked(self, wanted: Wanted, ids: Mapping[str, str]) -> Token:
         """`ids` become those of the authority's last answer."""
-        named = {"profile": wanted.profile.name, "scope": wanted.scope}
+        named: dict[str, Any] = {"profile": wanted.profile.name, "scope": wanted.scope}
         try:
             return await self._credential_of(wanted.profile).ask(wanted.scope)
         except AuthorityRefused as error:
             self._rests[wanted] = _Rest(error, self._now() + self._refused_for)
-            told = {"error": error.error or None, "next_step": error.next_step}
-            record("token.rejected", warn=True, by="authority", **named, code=error.code, **told, **_both(ids, error))
+            told = {"code": error.code, "error": error.error or None, "next_step": error.next_step}
+            record("token.rejected", warn=True, by="authority", **named, **told, **_both(ids, error))
             raise
         except AccountFault as error:
             if isinstance(error, AuthorityDown):
                 self._rests[wanted] = _Rest(error, self._now() + (error.retry_after or 0.0))
-            told = {"detail": error.detail, "next_step": error.next_step, "retry_after": error.retry_after}
-            record("token.failed", warn=True, **named, code=error.code, **told, **_both(ids))
+            told = {"code": error.code, "detail": error.detail, "next_step": error.next_step}
+            record("token.failed", warn=True, **named, **told, retry_after=error.retry_after, **_both(ids))
             raise
 
     def _keep_rest(self, wanted: Wanted) -> None:
@@ -179,7 +180,7 @@ class Keyring:
         return not barred and token.fingerprint not in self._bars
 
 
-def _both(ids: Mapping[str, str], refused: AuthorityRefused | None = None) -> dict[str, str | None]:
+def _both(ids: Mapping[str, str], refused: AuthorityRefused | None = None) -> dict[str, Any]:
     """By which the tenant's sign-in log knows the request; what a refusal itself says of them goes before the answer's headers."""
     found = {"trace_id": ids.get("trace_id"), "correlation_id": ids.get("correlation_id")}
     said = {"trace_id": refused.trace_id, "correlation_id": refused.correlation_id} if refused else {}

@@ -6,6 +6,7 @@ import azure.functions as func
 
 from mailroom import wiring
 from mailroom.errors import BadInput
+from mailroom.events import during
 from mailroom.model.places import SYNC_QUEUE
 from mailroom.storage.cursors import StoredCursors
 from mailroom.storage.inbox import StoredInbox
@@ -23,14 +24,20 @@ def sync() -> Sync:
 
 @blueprint.timer_trigger("timer", wiring.settings().schedules.sync)
 @blueprint.function_name("plan_sync")
-async def plan_sync(timer: func.TimerRequest) -> None:
-    await plan(wiring.store(), wiring.settings().accounts)
+async def plan_sync(timer: func.TimerRequest, context: func.Context) -> None:
+    with during(context):
+        await plan(wiring.store(), wiring.settings().accounts)
 
 
 @blueprint.queue_trigger("msg", SYNC_QUEUE, "AzureWebJobsStorage")
 @blueprint.function_name("sync_inbox")
-async def sync_inbox(msg: func.QueueMessage) -> None:
+async def sync_inbox(msg: func.QueueMessage, context: func.Context) -> None:
     """What is no ticket for a mailbox of ours is poisoned at once, not tried five times."""
+    with during(context):
+        await _sync_inbox(msg)
+
+
+async def _sync_inbox(msg: func.QueueMessage) -> None:
     try:
         account = addressee(msg.get_body(), wiring.settings().accounts)
     except BadInput as error:

@@ -96,12 +96,13 @@ class Deliver:
 
     async def attempt(self, claim: Claim, messages: Sequence[Message] | None = None) -> Slice:
         """Reconcile, send, settle; then the lane's next tickets."""
-        outcomes, rest = await self._outcomes(claim, messages)
+        outcomes, answers = await self._outcomes(claim, messages)
+        rest = max(map(self._rest, answers.values()), default=0.0)
         settled = await self.ledger.settle(claim.ours, outcomes)
         not_before = self.store.now() + rest if rest else 0.0
         await self.lanes.release(claim.account, claim.ours.claim, not_before=not_before)
-        for mail in (settled.mails[at] for at in claim.mine):
-            self._tell(claim.account, mail)
+        for at in claim.mine:
+            self._tell(claim.account, settled.mails[at], answers.get(at))
         if settled.owed:
             await self.outbox.nudge(settled.ref, max(settled.due, not_before))
         await self.refill(claim.account.name)
@@ -131,18 +132,18 @@ class Deliver:
         if not found.claim:
             await self.ledger.put_off(found, due)
 
-    async def _outcomes(self, claim: Claim, messages: Sequence[Message] | None) -> tuple[dict[int, Mail], float]:
-        """What became of each mail that we claimed, and for how long the lane should rest."""
+    async def _outcomes(self, claim: Claim, messages: Sequence[Message] | None) -> tuple[dict[int, Mail], dict[int, Answer]]:
+        """What became of each mail that we claimed, and the provider's answer to each that we tried to send."""
         messages = messages or await self.outbox.get(claim.ours.ref)
         if messages is None:
-            return {at: self._bodiless(claim, at) for at in claim.mine}, 0.0
+            return {at: self._bodiless(claim, at) for at in claim.mine}, {}
         outgoing = {at: Outgoing(claim.ours.mails[at].stamp, messages[at], accepted=claim.ours.created) for at in claim.mine}
         outcomes = await self._reconcile(claim, outgoing)
         outcomes |= self._expired(claim, [at for at in outgoing if at not in outcomes])
         going = {at: mail for at, mail in outgoing.items() if at not in outcomes}
         answers = await self._send(claim, going) if going else {}
         outcomes |= {at: self._settled(claim, at, answer) for at, answer in answers.items()}
-        return outcomes, max((self._rest(answer) for answer in answers.values()), default=0.0)
+        return outcomes, answers
 
     def _expired(self, claim: Claim, going: Sequence[int]) -> dict[int, Mail]:
         """Of those that would go now. Who may have been sent, and nobody can be asked, is for a person."""
@@ -263,10 +264,13 @@ class Deliver:
             return self.timing.pause if answer.retry_after is None else answer.retry_after
         return 0.0
 
-    def _tell(self, account: Account, mail: Mail) -> None:
+    def _tell(self, account: Account, mail: Mail, answer: Answer | None) -> None:
         """The activity log. `attempt` counts claims, so a second one is worth a look."""
-        facts = {"account": account.name, "id": mail.id, "attempt": mail.attempt, "path": mail.path, "why": mail.why, "code": mail.code}
-        record(f"mail.{mail.status}", warn=mail.status != "sent", **facts, request_id=mail.request_id)
+        ids = {"request_id": answer.request_id, "client_request_id": answer.client_request_id} if answer else {}
+        facts = {"account": account.name, "id": mail.id, "attempt": mail.attempt, "code": mail.code}
+        if mail.code == "throttled":
+            record("mail.throttled", warn=True, **facts, seconds=round(max(0.0, mail.due - self.store.now())), **ids)
+        record(f"mail.{mail.status}", warn=mail.status != "sent", **facts, path=mail.path, why=mail.why, **ids)
 
 
 def _not_sent(fault: MailroomError) -> NotSent:

@@ -11,7 +11,7 @@ import msgspec
 
 from mailroom import problem, wiring
 from mailroom.errors import BadInput, MailroomError, Refused, TooLarge
-from mailroom.events import record
+from mailroom.events import during, record
 from mailroom.model.message import Message
 from mailroom.model.places import OUTBOX_QUEUE
 from mailroom.model.slice import Slice
@@ -60,8 +60,8 @@ def status() -> Status:
 
 @blueprint.route("messages", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 @blueprint.function_name("post_message")
-async def post_message(req: func.HttpRequest) -> func.HttpResponse:
-    return await _answered(req, _post_message)
+async def post_message(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    return await _answered(req, context, _post_message)
 
 
 async def _post_message(req: func.HttpRequest) -> func.HttpResponse:
@@ -74,30 +74,30 @@ async def _post_message(req: func.HttpRequest) -> func.HttpResponse:
 
 @blueprint.route("attachments", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 @blueprint.function_name("post_attachment")
-async def post_attachment(req: func.HttpRequest) -> func.HttpResponse:
+async def post_attachment(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Takes no file: it says where to put one."""
 
     async def answer(req: func.HttpRequest) -> func.HttpResponse:
         caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
         return _json(201, await accept().uploads.offer(caller.client_id))
 
-    return await _answered(req, answer)
+    return await _answered(req, context, answer)
 
 
 @blueprint.route("messages/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 @blueprint.function_name("get_message")
-async def get_message(req: func.HttpRequest) -> func.HttpResponse:
+async def get_message(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     async def answer(req: func.HttpRequest) -> func.HttpResponse:
         caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
         return _json(200, await status().message(req.route_params["id"], caller.client_id))
 
-    return await _answered(req, answer)
+    return await _answered(req, context, answer)
 
 
 @blueprint.route("batches", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 @blueprint.function_name("post_batch")
-async def post_batch(req: func.HttpRequest) -> func.HttpResponse:
-    return await _answered(req, _post_batch)
+async def post_batch(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    return await _answered(req, context, _post_batch)
 
 
 async def _post_batch(req: func.HttpRequest) -> func.HttpResponse:
@@ -119,18 +119,23 @@ async def _post_batch(req: func.HttpRequest) -> func.HttpResponse:
 
 @blueprint.route("batches/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 @blueprint.function_name("get_batch")
-async def get_batch(req: func.HttpRequest) -> func.HttpResponse:
+async def get_batch(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     async def answer(req: func.HttpRequest) -> func.HttpResponse:
         caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
         return _json(200, await status().batch(req.route_params["id"], caller.client_id))
 
-    return await _answered(req, answer)
+    return await _answered(req, context, answer)
 
 
 @blueprint.queue_trigger("msg", OUTBOX_QUEUE, "AzureWebJobsStorage")
 @blueprint.function_name("deliver_mail")
-async def deliver_mail(msg: func.QueueMessage) -> None:
+async def deliver_mail(msg: func.QueueMessage, context: func.Context) -> None:
     """A ticket of ours, or a plain message that an application put there. What can't be read is poisoned once, not tried five times."""
+    with during(context):
+        await _deliver_mail(msg)
+
+
+async def _deliver_mail(msg: func.QueueMessage) -> None:
     body = msg.get_body()
     ref = read_ticket(body)
     if ref is not None:
@@ -149,18 +154,20 @@ async def deliver_mail(msg: func.QueueMessage) -> None:
 
 @blueprint.timer_trigger("timer", wiring.settings().schedules.sweep)
 @blueprint.function_name("sweep_outbox")
-async def sweep_outbox(timer: func.TimerRequest) -> None:
-    await Sweep(deliver()).run()
+async def sweep_outbox(timer: func.TimerRequest, context: func.Context) -> None:
+    with during(context):
+        await Sweep(deliver()).run()
 
 
-async def _answered(req: func.HttpRequest, handler: Handler) -> func.HttpResponse:
+async def _answered(req: func.HttpRequest, context: func.Context, handler: Handler) -> func.HttpResponse:
     """The handler's answer, or the problem that it met."""
-    try:
-        return await handler(req)
-    except MailroomError as error:
-        record("request.refused", code=error.code, status=error.status, function=req.url.rsplit("/api/", 1)[-1])
-        body = msgspec.json.encode(problem.problem(error))
-        return func.HttpResponse(body, status_code=error.status, headers=problem.headers(error), mimetype=problem.MEDIA_TYPE)
+    with during(context):
+        try:
+            return await handler(req)
+        except MailroomError as error:
+            record("request.refused", code=error.code, status=error.status)
+            body = msgspec.json.encode(problem.problem(error))
+            return func.HttpResponse(body, status_code=error.status, headers=problem.headers(error), mimetype=problem.MEDIA_TYPE)
 
 
 def _message(req: func.HttpRequest) -> Message:

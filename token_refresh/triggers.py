@@ -6,6 +6,7 @@ import azure.functions as func
 import msgspec
 
 from mailroom import __version__, wiring
+from mailroom.events import during
 from mailroom.storage.refresh_tokens import RefreshTokens
 from token_refresh.delegated import Rotate
 from token_refresh.health import health
@@ -22,7 +23,12 @@ blueprint = func.Blueprint()
 
 @blueprint.timer_trigger("timer", wiring.settings().schedules.refresh)
 @blueprint.function_name("refresh_tokens")
-async def refresh_tokens(timer: func.TimerRequest) -> None:
+async def refresh_tokens(timer: func.TimerRequest, context: func.Context) -> None:
+    with during(context):
+        await _refresh_tokens()
+
+
+async def _refresh_tokens() -> None:
     settings, pace = wiring.settings(), Pace(wiring.store())
     await Renew(settings.accounts.values(), wiring.keyring(), Reports(wiring.store()), settings.timing).run()
     tokens = RefreshTokens(wiring.store(), wiring.vault())

@@ -30,6 +30,7 @@ from mailroom.model.places import OUTBOX_CONTAINER
 from mailroom.model.token import Token
 from mailroom.providers import _graph_answers as answers
 from mailroom.providers import _graph_json as json
+from mailroom.providers._graph_ids import ids, named, unanswered
 from mailroom.providers._graph_plan import SESSION_FROM, plan
 from mailroom.providers._graph_upload import upload
 from mailroom.providers._graph_wire import GraphWire
@@ -133,10 +134,11 @@ class GraphDrafts(GraphWire):
         try:
             answer = await self._post(account, f"{_path(account, draft)}/send", token, b"")
         except httpx.RequestError as error:
-            return answers.unsent(error)
+            return named(answers.unsent(error), unanswered(error))
         failed = answers.to_send(answer.status_code, answer.headers, answer.content)
         if failed is None:
-            return Receipt("draft", draft, request_id=answer.headers.get("request-id"))
+            return Receipt("draft", draft, *ids(answer))
+        failed = named(failed, ids(answer))
         if answers.gone(answer.status_code, answer.content):
             return NotSent("draft_gone", "The mail's draft is gone.", "It is made anew by itself.", retry_after=1.0)
         return await self._unless_sent(account, mail, token, failed) if isinstance(failed, Refused) else failed

@@ -20,6 +20,7 @@ from mailroom.model.token import Token
 from mailroom.providers import _graph_answers as answers
 from mailroom.providers import _graph_json as json
 from mailroom.providers._graph_drafts import GraphDrafts
+from mailroom.providers._graph_ids import Ids, ids, named, unanswered
 from mailroom.providers._graph_plan import Plan, plan
 from mailroom.providers._graph_wire import IMMUTABLE
 
@@ -93,21 +94,21 @@ class GraphSender(GraphDrafts):
             body = json.batch_of_mails(_send_path(account), list(part.values()))
             answer = await self._post(account, "/$batch", token, body, "application/json")
         except httpx.RequestError as error:
-            return dict.fromkeys(part, answers.unsent(error))
+            return dict.fromkeys(part, named(answers.unsent(error), unanswered(error)))
         failed = answers.to_batch(answer.status_code, answer.headers, answer.content)
         if failed:
-            return dict.fromkeys(part, failed)
+            return dict.fromkeys(part, named(failed, ids(answer)))
         inner = answers.inner(answer.content)
-        return {at: _receipt("batch", inner.get(number), answer.headers.get("request-id")) for number, at in enumerate(part)}
+        return {at: _receipt("batch", inner.get(number), ids(answer)) for number, at in enumerate(part)}
 
     async def _send_one(self, account: Account, body: bytes, token: Token, path: str) -> Answer:
         content_type = "text/plain" if path == "mime" else "application/json"
         try:
             answer = await self._post(account, _send_path(account), token, body, content_type)
         except httpx.RequestError as error:
-            return answers.unsent(error)
+            return named(answers.unsent(error), unanswered(error))
         failed = answers.to_send(answer.status_code, answer.headers, answer.content)
-        return failed or Receipt(path, request_id=answer.headers.get("request-id"))
+        return named(failed, ids(answer)) if failed else Receipt(path, None, *ids(answer))
 
     async def _find(self, account: Account, folder: str, mails: Sequence[Outgoing], token: Token) -> list[str | None]:
         """The ids of those that are in the folder. One request in flight for one mail; a `$batch`, and so four, for several."""
@@ -132,12 +133,13 @@ def _send_path(account: Account) -> str:
     return f"{json.user(account.address)}/sendMail"
 
 
-def _receipt(path: str, inner: answers.Inner | None, outer_id: str | None) -> Answer:
+def _receipt(path: str, inner: answers.Inner | None, outer: Ids) -> Answer:
     if inner is None:
-        return DeliveryInDoubt("answer_missing", "The batch's answer says nothing of this mail.")
+        return named(DeliveryInDoubt("answer_missing", "The batch's answer says nothing of this mail."), outer)
     headers = httpx.Headers(inner.headers)
     failed = answers.to_send(inner.status, headers, bytes(inner.body))
-    return failed or Receipt(path, request_id=headers.get("request-id", outer_id))
+    own = outer._replace(request_id=headers.get("request-id", outer.request_id))
+    return named(failed, own) if failed else Receipt(path, None, *own)
 
 
 def _found(inner: answers.Inner | None) -> str | None:

@@ -7,18 +7,21 @@ import importlib
 import inspect
 import json
 import logging
+import re
+import secrets
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import azure.functions as func
 
 _log = logging.getLogger("host")
+PARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, 3.2.2
 TRIGGERS = ("httpTrigger", "queueTrigger", "timerTrigger")
 
 
@@ -54,16 +57,31 @@ class Function:
     async def _run(self, argument: object, invocation: str) -> Any:
         arguments = {self.trigger["name"]: argument}
         if "context" in inspect.signature(self.call).parameters:
-            arguments["context"] = Context(self, invocation)
+            arguments["context"] = Context(self, invocation, Trace.of(argument))
         if inspect.iscoroutinefunction(self.call):
             return await self.call(**arguments)
         return await asyncio.to_thread(self.call, **arguments)
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The operation that an invocation belongs to: its caller's, who named it in the header `traceparent`, else one of its own."""
+
+    trace_parent: str
+    trace_state: str = ""
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, argument: object) -> Trace:
+        found = PARENT.fullmatch(argument.headers.get("traceparent", "")) if isinstance(argument, func.HttpRequest) else None
+        return cls(f"00-{found[1] if found else secrets.token_hex(16)}-{secrets.token_hex(8)}-01")
+
+
 class Context(func.Context):
-    def __init__(self, function: Function, invocation: str) -> None:
+    def __init__(self, function: Function, invocation: str, trace: Trace) -> None:
         self._function = function
         self._invocation = invocation
+        self._trace = trace
         self._local = threading.local()
 
     @property
@@ -84,7 +102,7 @@ class Context(func.Context):
 
     @property
     def trace_context(self) -> Any:
-        return None
+        return self._trace
 
     @property
     def retry_context(self) -> Any:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.host import http as front
-from sandbox.host.functions import BadApp, Context, Function, load
+from sandbox.host.functions import BadApp, Context, Function, Trace, load
 from sandbox.host.http import HttpFront
 from sandbox.host.routes import BadRoute, compiled
 from sandbox.host.settings import BadHostJson, HostSettings, timespan
@@ -206,5 +206,5 @@ def test_an_app_that_cannot_run_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_context_is_whole() -> None:
     """Nothing of the context that azure.functions declares is left abstract."""
     function = Function("f", {}, lambda: None, Path("/app"))
-    context: Any = Context(function, "1")
+    context: Any = Context(function, "1", Trace.of(None))
     assert (context.function_name, context.invocation_id, context.function_directory) == ("f", "1", "/app")

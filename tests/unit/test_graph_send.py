@@ -58,7 +58,7 @@ def inner(number: int, status: int = 202, headers: dict[str, str] | None = None,
 async def test_one_mail_is_one_send_mail() -> None:
     """A single mail goes to sendMail as JSON, with its stamp, without a single empty array, and its copy kept."""
     wire = Wire(httpx.Response(202, headers={"request-id": "r1"}))
-    assert await wire.graph.send(ACCOUNT, [mail()], TOKEN) == [Receipt("sendMail", request_id="r1", why="it fits one request")]
+    assert await wire.graph.send(ACCOUNT, [mail()], TOKEN) == [Receipt("sendMail", None, "r1", "id-1", why="it fits one request")]
     [request] = wire.requests
     assert str(request.url) == "https://graph.example/v1.0/users/o%27neil@x.example/sendMail"
     assert request.headers["Authorization"] == "Bearer secret"
@@ -111,7 +111,7 @@ async def test_several_mails_are_one_unordered_batch() -> None:
     answers = [inner(1, 400, body={"error": {"code": "ErrorInvalidRecipients", "message": "No."}}), inner(0, headers={"request-id": "r0"})]
     wire = Wire(httpx.Response(200, json={"responses": answers}))
     first, second = await wire.graph.send(ACCOUNT, [mail("s1"), mail("s2")], TOKEN)
-    assert first == Receipt("batch", request_id="r0", why="it fits one request")
+    assert first == Receipt("batch", None, "r0", "id-1", why="it fits one request")
     assert isinstance(second, Refused)
     assert second.code == "recipient_invalid"
     requests = wire.body()["requests"]
@@ -148,7 +148,7 @@ async def test_a_batch_holds_twenty_and_less_than_four_megabytes() -> None:
 async def test_replies_and_ready_mails_go_as_mime(fields: dict[str, Any], why: str) -> None:
     """What JSON has no words for goes as base64 text/plain, with the stamp as a header."""
     wire = Wire(httpx.Response(202))
-    assert await wire.graph.send(ACCOUNT, [mail(**fields)], TOKEN) == [Receipt("mime", why=why)]
+    assert await wire.graph.send(ACCOUNT, [mail(**fields)], TOKEN) == [Receipt("mime", client_request_id="id-1", why=why)]
     [request] = wire.requests
     assert request.headers["Content-Type"] == "text/plain"
     raw = base64.b64decode(request.content, validate=True)
