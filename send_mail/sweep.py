@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from mailroom.errors import BadInput, DeliveryInDoubt, LedgerNewer, MailroomError
@@ -19,11 +18,12 @@ REISSUES = 10
 ABANDONED = 86400.0  # seconds after which a batch that was never committed is forgotten
 ORPHANED = 3600.0  # seconds for which instances may still run with an accounts.toml of before or after
 COMEBACKS = 3
-PAGES = 8  # of 32 poisoned messages
+PAGE, PAGES = 32, 8  # poisoned messages at a time, and how often
 AT_ONCE = 8
 
 DIED = DeliveryInDoubt("tickets_died", f"{REISSUES} tickets died before the mail was settled.", "See the events, then requeue it.")
 ENDED = f"It was tried {5 * (COMEBACKS + 1)} times, and each try failed or died. See the events for the reason, then put it back."
+BARE = "not_base64: The Functions host reads base64 alone, see docs/queue.md. And: "
 UNNAMED = (
     "It was tried five times, and each try failed or died. It has no id to be known again by, so nobody knows whether it was sent. "
     "Look into Sent Items, then put it back; with an id this happens by itself."
@@ -44,8 +44,7 @@ class Sweep:
 
         gone = set(await self.deliver.ledger.accounts()) - sending
         await asyncio.gather(*map(lane, sorted(sending | gone)))
-        async for ticket in self._tickets():
-            await self._poisoned(ticket)
+        await self._poison()
 
     async def _lane(self, account: str) -> None:
         timing, now = self.deliver.timing, self.deliver.store.now()
@@ -93,20 +92,25 @@ class Sweep:
         if claimed is not None:
             await ledger.settle(claimed, {at: mail.ended("held", why) for at, mail in enumerate(found.mails) if mail.status in OWED})
 
-    async def _tickets(self) -> AsyncIterator[Ticket]:
+    async def _poison(self) -> None:
+        """What waits for a person goes behind the rest where it fills all that one run looks at, so that the next one gets further."""
+        waiting: dict[str, Ticket] = {}
         for _ in range(PAGES):
-            tickets = await self.deliver.outbox.poisoned()
-            for ticket in tickets:
-                yield ticket
-            if len(tickets) < 32:
+            tickets = await self.deliver.outbox.poisoned(PAGE)
+            waiting |= {ticket.id: ticket for ticket in tickets if not await self._poisoned(ticket)}
+            if len(tickets) < PAGE:
                 return
+        for ticket in waiting.values():
+            await self.deliver.outbox.put_behind(ticket)
 
-    async def _poisoned(self, ticket: Ticket) -> None:
-        """Five kills poison a ticket that never failed, and so does storage that was down five times. What was told stays, for a person."""
+    async def _poisoned(self, ticket: Ticket) -> bool:
+        """Five kills poison a ticket that never failed, and so does storage that was down five times. What was told stays, for a person.
+
+        Whether it is gone from the queue, or another in its place.
+        """
         ref = read_ticket(ticket.body)
         if ref is None:
-            await self._message(ticket)
-            return
+            return await self._message(ticket)
         try:
             found = await self.deliver.ledger.read(ref)
         except LedgerNewer as newer:
@@ -115,23 +119,32 @@ class Sweep:
         if found is not None and found.owed:
             await self.deliver.outbox.nudge(ref, found.due)
         await self.deliver.outbox.drop_poisoned(ticket)
+        return True
 
-    async def _message(self, ticket: Ticket) -> None:
-        """A mail that another application put on the queue. With an id of its own it is the same mail however often it comes."""
+    async def _message(self, ticket: Ticket) -> bool:
+        """A mail that another application put on the queue. With an id of its own it is the same mail however often it comes.
+
+        The host itself puts aside, without a word, what is no base64: no function has ever seen that, so it is tried as what it says.
+        """
         outbox = self.deliver.outbox
         if was_told(ticket.body):
-            return
+            return False
         plain = Plain.read(ticket.body)
         try:
             message = parse.message(plain.body)
-        except BadInput:  # the host itself put it aside: it is no base64
-            return
-        if not message.id:
+        except BadInput as error:
+            done = await outbox.put_aside(ticket.body, f"{BARE if ticket.bare else ''}{error}")
+            return await self._moved(ticket, done)
+        if not (message.id or ticket.bare):
             done = await outbox.put_aside(plain.body, f"id_missing: {UNNAMED}")
         elif plain.again < COMEBACKS:
             record("queue.retried", warn=True, id=message.id, times=plain.again + 1)
             done = await outbox.put_again(plain)
         else:
             done = await outbox.put_aside(plain.body, f"tries_ended: {ENDED}")
+        return await self._moved(ticket, done)
+
+    async def _moved(self, ticket: Ticket, done: bool) -> bool:
         if done:
-            await outbox.drop_poisoned(ticket)
+            await self.deliver.outbox.drop_poisoned(ticket)
+        return done

@@ -45,6 +45,7 @@ class _Queued:
     visible_at: float
     dequeue_count: int = 0
     receipt: str = ""
+    bare: bool = False
 
 
 @dataclass
@@ -162,7 +163,7 @@ class FakeStore:
             message.visible_at = self.now() + hide
             message.receipt = f"r{next(self._number)}"
         self._end("receive")
-        return [Ticket(message.id, message.receipt, message.body, message.dequeue_count) for message in visible]
+        return [Ticket(message.id, message.receipt, message.body, message.dequeue_count, message.bare) for message in visible]
 
     async def delete_ticket(self, queue: str, ticket: Ticket) -> None:
         await self._begin("delete_ticket")

@@ -34,9 +34,10 @@ class Blob(msgspec.Struct, frozen=True):
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """A queue message in our hands."""
+    """A queue message in our hands. A `bare` one was put there as it is, not in base64."""
 
     id: str
     receipt: str
     body: bytes
     dequeue_count: int
+    bare: bool = False

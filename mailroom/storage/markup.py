@@ -37,10 +37,12 @@ def message(body: bytes) -> bytes:
 
 
 def tickets(answer: bytes) -> list[Ticket]:
-    return [
-        Ticket(_text(one, "MessageId"), _text(one, "PopReceipt"), _body(_text(one, "MessageText")), int(_text(one, "DequeueCount")))
-        for one in _parse(answer).iter("QueueMessage")
-    ]
+    return [_ticket(one) for one in _parse(answer).iter("QueueMessage")]
+
+
+def _ticket(one: Element) -> Ticket:
+    body, bare = _body(_text(one, "MessageText"))
+    return Ticket(_text(one, "MessageId"), _text(one, "PopReceipt"), body, int(_text(one, "DequeueCount")), bare)
 
 
 def listing(answer: bytes) -> tuple[list[Listed], str]:
@@ -74,9 +76,9 @@ def _text(element: Element, path: str) -> str:
     return element.findtext(path) or ""
 
 
-def _body(text: str) -> bytes:
-    """Other programs may put plain text on a queue."""
+def _body(text: str) -> tuple[bytes, bool]:
+    """Other programs may put plain text on a queue: then True."""
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True), False
     except (binascii.Error, ValueError):
-        return text.encode()
+        return text.encode(), True

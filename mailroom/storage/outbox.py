@@ -117,9 +117,14 @@ class StoredOutbox:
         await self._store.put_ticket(queue, message)
         return True
 
-    async def poisoned(self) -> list[Ticket]:
+    async def poisoned(self, top: int = 32, *, hide: float = 1.0) -> list[Ticket]:
         """Hidden for no longer than it takes: a person who looks into the queue shall find there what nobody can read."""
-        return await self._store.receive(OUTBOX_POISON, hide=1.0)
+        return await self._store.receive(OUTBOX_POISON, top=top, hide=hide)
+
+    async def put_behind(self, ticket: Ticket) -> None:
+        """The same at the end of the poison queue. What the host put there as it came may be too large for us, and stays."""
+        if await self._fits(OUTBOX_POISON, ticket.body):
+            await self.drop_poisoned(ticket)
 
     async def drop_poisoned(self, ticket: Ticket) -> None:
         await self._store.delete_ticket(OUTBOX_POISON, ticket)

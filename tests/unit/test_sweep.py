@@ -19,7 +19,7 @@ from mailroom.storage.ledger import Marker
 from mailroom.storage.outbox import Plain, read_ticket
 from send_mail.accept import Line
 from send_mail.deliver import WINDOW
-from send_mail.sweep import ABANDONED, COMEBACKS, ORPHANED, REISSUES
+from send_mail.sweep import ABANDONED, COMEBACKS, ORPHANED, PAGE, PAGES, REISSUES
 from tests.sending import Room, message
 
 DOWN = AuthorityDown("authority_down", "No answer.")
@@ -483,6 +483,51 @@ async def test_what_was_told_hides_nothing_behind_it(room: Room) -> None:
     [back] = room.fake.queues[OUTBOX_QUEUE]
     assert Plain.read(back.body).body == plain()
     assert len(room.fake.queues[OUTBOX_POISON]) == 100
+
+
+async def test_more_than_a_run_looks_at_hides_nothing_for_ever(room: Room) -> None:
+    """Unread letters by the hundreds in front of a ticket hold it up for a run or two, and none of them is lost or there twice."""
+    letters = [f"letter {number}" for number in range(PAGE * PAGES * 2)]
+    for letter in letters:
+        await room.outbox.poison(letter.encode(), "not_json: The body is not JSON.")
+    ref = await pending(room)
+    lose_tickets(room)
+    await poison(room, ref)
+    for _ in range(2):
+        await room.sweep.run()
+        room.pass_time(2.0)
+        assert tickets(room) == []
+    await room.sweep.run()
+    assert [found for found, _ in tickets(room)] == [ref]
+    assert sorted(json.loads(one.body)["original"] for one in room.fake.queues[OUTBOX_POISON]) == sorted(letters)
+
+
+async def bare(room: Room, text: bytes) -> None:
+    """What the host does with a message that is no base64: it puts it aside as it is, and no function sees it."""
+    await room.fake.put_ticket(OUTBOX_POISON, text)
+    room.fake.queues[OUTBOX_POISON][-1].bare = True
+
+
+async def test_a_bare_mail_is_read_after_all(room: Room) -> None:
+    """Its sender forgot the base64. Nobody has seen it before, so it goes, also without an id."""
+    await bare(room, plain(None))
+    await room.sweep.run()
+    [back] = room.fake.queues[OUTBOX_QUEUE]
+    assert Plain.read(back.body) == Plain(plain(None), 1)
+    assert room.fake.queues[OUTBOX_POISON] == []
+
+
+async def test_what_the_host_put_aside_gets_its_reason(room: Room) -> None:
+    """A bare text, which the host poisons without a word, says after the next run why nobody could read it; once."""
+    await bare(room, b"Dear queue")
+    for _ in range(2):
+        await room.sweep.run()
+        room.pass_time(61.0)
+    [kept] = room.fake.queues[OUTBOX_POISON]
+    told = json.loads(kept.body)
+    assert told["reason"].startswith("not_base64")
+    assert "The body is not JSON" in told["reason"]
+    assert told["original"] == "Dear queue"
 
 
 async def test_mails_of_an_account_that_was_removed_are_held(room: Room) -> None:
