@@ -147,8 +147,8 @@ class Keyring:
         except AccountFault as error:
             if isinstance(error, AuthorityDown):
                 self._rests[wanted] = _Rest(error, self._now() + (error.retry_after or 0.0))
-            told = {"code": error.code, "detail": error.detail, "next_step": error.next_step}
-            record("token.failed", warn=True, **named, **told, retry_after=error.retry_after, **_both(ids))
+            why = {"code": error.code, "detail": error.detail, "next_step": error.next_step}
+            record("token.failed", warn=True, **named, **why, retry_after=error.retry_after, **_both(ids))
             raise
 
     def _keep_rest(self, wanted: Wanted) -> None:
