@@ -24,7 +24,7 @@ import httpx
 
 from chaos import report
 from chaos.load import Job, Load, plan
-from chaos.schedule import events
+from chaos.schedule import Density, events
 from chaos.siege import Siege
 from chaos.town import Addresses, town
 from chaos.truth import Truth, truth
@@ -75,7 +75,7 @@ class Run:
 
     async def _fire(self, siege: Siege, load: Load, true: Truth, jobs: list[Job]) -> None:
         with self.transcript.step("mails, while everything goes wrong") as step:
-            under = asyncio.create_task(siege.run(events(self.seed, self.workers)))
+            under = asyncio.create_task(siege.run(events(self.seed, self.workers, Density.of(self.mails))))
             handing = asyncio.create_task(self._hand_over(siege, load, true, jobs))
             try:
                 while not handing.done():

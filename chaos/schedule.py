@@ -10,9 +10,6 @@ from typing import Any, Literal
 from chaos.proxy import KILLS, Action
 from chaos.town import LAG, MAILBOXES, PACE
 
-EVERY = 0.6  # seconds between events, on the average
-LIFE = 400  # storage calls of a worker until it is killed at one, on the average
-
 Kind = Literal["kill", "trap", "outage", "fault", "revoke"]
 
 SENDING: dict[str, dict[str, Any]] = {
@@ -63,20 +60,33 @@ class Event:
     fault: dict[str, Any] | None = None
 
 
-def events(seed: int, workers: int) -> Iterator[Event]:
+@dataclass(frozen=True, slots=True)
+class Density:
+    """On the average: `pause` seconds between events, `life` storage calls of a worker until it is killed at one."""
+
+    pause: float
+    life: float
+
+    @classmethod
+    def of(cls, mails: int) -> Density:
+        """A short run has as many kinds of trouble in it as a long one has."""
+        return cls(min(2.0, 0.5 + mails / 10_000), min(1500.0, 300.0 + mails / 10))
+
+
+def events(seed: int, workers: int, density: Density) -> Iterator[Event]:
     chance = random.Random(seed)
     while True:
-        yield _event(chance, workers)
+        yield _event(chance, workers, density)
 
 
-def _event(chance: random.Random, workers: int) -> Event:
-    pause, worker = chance.expovariate(1 / EVERY), chance.randrange(workers)
+def _event(chance: random.Random, workers: int, density: Density) -> Event:
+    pause, worker = chance.expovariate(1 / density.pause), chance.randrange(workers)
     kinds: list[Kind] = ["kill", "trap", "outage", "fault", "revoke"]
     match chance.choices(kinds, weights=[1, 30, 2, 64, 3])[0]:
         case "trap":
             action = chance.choice(TRAPS)
             if action in KILLS:
-                return Event(pause, "trap", worker, action, int(chance.expovariate(1 / LIFE)))
+                return Event(pause, "trap", worker, action, int(chance.expovariate(1 / density.life)))
             return Event(pause, "trap", worker, action, chance.randrange(100), chance.randint(1, 5))
         case "outage":
             return Event(pause, "outage", worker, after=chance.randint(5, 25))
