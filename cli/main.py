@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from cli import check, login
+from cli.certificate import arguments, command
 from mailroom import wiring
 from mailroom.errors import BadSettings
 
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that knows no check mark still gets the words
     given = _parser().parse_args(arguments)
+    if given.command == "certificate":
+        return command.run(given)
     try:
         accounts = wiring.settings().accounts
     except BadSettings as error:
@@ -87,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     ways.add_argument("--browser", dest="way", action="store_const", const="browser", help="in a browser of this machine")
     logins.add_argument("--no-open", dest="opens", action="store_false", help="only print the page's address, and open no browser")
+    arguments.add(commands)
     return parser
 
 

@@ -31,6 +31,7 @@ from mailroom.storage.outbox import StoredOutbox
 from mailroom.storage.rest import RestStore
 from mailroom.storage.tokens import SealedTokens
 from mailroom.storage.vault import RestVault
+from mailroom.storage.vault_wire import VaultWire
 
 if TYPE_CHECKING:
     import httpx
@@ -93,6 +94,10 @@ def store() -> Store:
 @once
 def vault() -> Vault:
     return RestVault(_vault_url(), client(), identity(), resource=settings().cloud.vault_resource)
+
+
+def vault_wire() -> VaultWire:
+    return VaultWire(_vault_url(), client(), identity(), resource=settings().cloud.vault_resource)
 
 
 @once

@@ -34,11 +34,12 @@ class Attributes(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """`managed`: the secret or key of a certificate, listed there already."""
+    """`managed`: the secret or key of a certificate, listed there already. `x5t`: a certificate's SHA-1 thumbprint, in base64url."""
 
     id: str
     attributes: Attributes
     managed: bool = False
+    x5t: str = ""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -110,6 +111,9 @@ def refusal(kind: Kind, name: str, status: int, inner: str, *, role: str, wait: 
         )
     if inner.endswith("Disabled"):
         return VaultRefused(f"vault_{kind}_disabled", f"The newest version of the {what} is disabled.", "Enable it, or set a new version.")
+    if inner == "ObjectIsDeletedButRecoverable":
+        step = f"Recover it (az keyvault {kind} recover), or take another name."
+        return VaultRefused(f"vault_{kind}_deleted", f"The {what} was deleted, and its name is not free while it can be recovered.", step)
     if status in (401, 403):
         detail = f"The vault refused the {what} with {status} {inner}".rstrip() + "."
         if inner == "ForbiddenByFirewall":

@@ -24,6 +24,7 @@ _ROLES = {
     ("secret", "GET"): "Key Vault Secrets User",
     ("secret", "PUT"): "Key Vault Secrets Officer",
     ("certificate", "GET"): "Key Vault Certificate User",
+    ("certificate", "POST"): "Key Vault Certificates Officer",
     ("key", "POST"): "Key Vault Crypto User",
 }
 
@@ -50,8 +51,8 @@ class VaultWire:
         """Of what stands under these names; empty ones at the end, as of a version that is not said, are left out."""
         return f"{self._url}/{'/'.join(quote(part, safe='') for part in path if part)}?api-version={API_VERSION}"
 
-    async def call(self, kind: Kind, name: str, method: str, url: str, body: bytes | None = None) -> httpx.Response:
-        """A good answer. Only for what is as good done twice as once. Raises VaultRefused, VaultDown, IdentityDown."""
+    async def call(self, kind: Kind, name: str, method: str, url: str, body: bytes | None = None, *, once: bool = False) -> httpx.Response:
+        """A good answer. What is not as good done twice as once says `once`. Raises VaultRefused, VaultDown, IdentityDown."""
 
         async def ask() -> httpx.Response:
             token = await self._identity.token(self._resource)
@@ -59,7 +60,7 @@ class VaultWire:
             return await self._client.request(method, url, content=body, headers=headers, timeout=TIMEOUT)
 
         try:
-            response = await repeated(ask, pauses=PAUSES, again=AGAIN, sleep=self._sleep)
+            response = await repeated(ask, pauses=() if once else PAUSES, again=AGAIN, sleep=self._sleep)
         except httpx.RequestError as error:
             raise VaultDown("vault_down", f"The vault did not answer ({type(error).__name__}).") from error
         if not response.is_success:

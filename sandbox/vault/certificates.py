@@ -55,6 +55,12 @@ class Certificates:
 
     async def pending(self, request: Request) -> Response:
         name = self.shelf.find(name_in(request)).name
+        if self.vault.polls:
+            self.vault.polls -= 1
+            return JSONResponse(_operation(request, name, "inProgress"))
+        if self.vault.outcome != "completed":
+            error = {"code": "Unknown", "message": "The issuer did not sign."}
+            return JSONResponse(_operation(request, name, self.vault.outcome) | {"error": error})
         return JSONResponse(_operation(request, name, "completed") | {"target": f"{base(request)}/certificates/{name}"})
 
     async def import_(self, request: Request) -> Response:

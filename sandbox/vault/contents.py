@@ -41,6 +41,8 @@ class Vault:
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self.secrets: Shelf[Secret] = Shelf("Secret", now)
         self.certificates: Shelf[Certificate] = Shelf("Certificate", now)
+        self.polls = 0  # how often a certificate that is being made is answered as in progress
+        self.outcome = "completed"
 
     def set_secret(self, name: str, value: str, content_type: str | None = None, **attributes: Any) -> Secret:
         self.secrets.check_free(name)
