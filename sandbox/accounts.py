@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from sandbox.directory import API, GRAPH, STORAGE, VAULT
 from sandbox.services import CERTIFICATE, GOOGLE_KEY, ORDERS, REPORTS, Services
 
+MANY = 1_000_000  # recipients a day: a coffee break is no day
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -50,12 +52,20 @@ def accounts_toml(services: Services, pace: Pace) -> str:
                 "send": True,
                 "receive": True,
                 "rate": 6000,
+                "recipients_a_day": MANY,
                 "permissions": ["Mail.Send", "Mail.Read", "Mail.ReadWrite"],
             }
             for address in services.mailboxes
         },
-        f"accounts.{json.dumps(REPORTS)}": {"provider": "smtp", "address": REPORTS, "auth": "sandbox", "rate": 6000},
-        f"accounts.{json.dumps(ORDERS)}": {"provider": "gmail", "address": ORDERS, "auth": "google", "receive": True, "rate": 6000},
+        f"accounts.{json.dumps(REPORTS)}": {"provider": "smtp", "address": REPORTS, "auth": "sandbox", "rate": 6000, "recipients_a_day": MANY},
+        f"accounts.{json.dumps(ORDERS)}": {
+            "provider": "gmail",
+            "address": ORDERS,
+            "auth": "google",
+            "receive": True,
+            "rate": 6000,
+            "recipients_a_day": MANY,
+        },
         "callers.caller": {"client_id": caller, "accounts": ["*"], "operations": ["send", "read", "manage"]},
         "api": {"tenant": directory.tenant, "audience": [API, api]},
         "timing": {

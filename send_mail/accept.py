@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import msgspec
 
@@ -19,55 +18,17 @@ from mailroom.model.places import OUTBOX_CONTAINER
 from mailroom.model.slice import SLICE_BYTES, SLICE_MAILS, Mail, Ref, Slice
 from mailroom.ports import Preparer
 from mailroom.storage.keys import Entry, StoredKeys
+from send_mail import estimate
 from send_mail.claim import Claim
 from send_mail.deliver import Deliver
+from send_mail.line import Owed, size_of
 from send_mail.uploads import Uploads, check
 
 KEY_LIFETIME = 48 * 3600.0
 RESUMABLE = 12 * 3600.0  # a batch cut off before its commit is begun anew after that: the sweep forgets it after a day
 AT_ONCE = 8
+SLICE_RECIPIENTS = 500  # what one mail may have: so a slice of many mails waits for no more room than that
 SLICES_A_WRITE = 40  # with their markers 80 of the 100 changes that a table transaction takes
-
-
-class Owed(Protocol):
-    """A good line of a batch. `message` may be made anew each time it is asked for."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def account(self) -> str: ...
-    @property
-    def id(self) -> str | None: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def recipients(self) -> int: ...
-    @property
-    def message(self) -> Message: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One that has its message in hand."""
-
-    number: int
-    message: Message
-
-    @property
-    def account(self) -> str:
-        return self.message.account
-
-    @property
-    def id(self) -> str | None:
-        return self.message.id
-
-    @property
-    def size(self) -> int:
-        return size_of(self.message)
-
-    @property
-    def recipients(self) -> int:
-        return len(self.message.recipients)
 
 
 Slices = Mapping[str, list[tuple[Slice, list[Owed]]]]
@@ -90,6 +51,7 @@ class Accept:
             what = f"There is no sending account {message.account!r}."
             raise BadInput("account_unknown", what, f"Sending accounts: {known}.", field="account")
         check(message, account)
+        _within_a_day(message, account)
         sender = self.deliver.sender_of(account)
         sender.check(message)
         if isinstance(sender, Preparer):
@@ -130,7 +92,7 @@ class Accept:
             found = await self.deliver.ledger.read(ref)
             if found is not None:
                 return await self._go_on(found)
-        mail = Mail(id=message.id or ref.unit, stamp=f"{ref.unit}.0.0")
+        mail = Mail(id=message.id or ref.unit, stamp=f"{ref.unit}.0.0", recipients=len(message.recipients))
         born = Slice(ref=ref, caller=caller, mails=(mail,), created=self.deliver.store.now())
         opened, put = self.deliver.ledger.open(ref.account), self.deliver.outbox.put(ref, [message])
         _, _, claim = await asyncio.gather(opened, put, self._claim(account, born, message, caller))
@@ -147,7 +109,7 @@ class Accept:
         row = await self._inserted(wanted)
         if row.claim != wanted.claim or row.claim_until != wanted.claim_until:  # the same request at the same moment: the other one has it
             if isinstance(claim, Claim):
-                await self.deliver.lanes.release(claim.account, claim.ours.claim)
+                await self.deliver.lanes.release(claim.account, claim.ours.claim, unsent=claim.recipients)
             return row
         try:
             if isinstance(claim, Claim):
@@ -199,24 +161,22 @@ class Accept:
         key: str | None = None,
         *,
         shared: tuple[Attachment, ...] = (),
+        send_at: float = 0.0,
     ) -> Batch:
         """Accepts all lines at once: nothing counts before the commit. The same key and request goes on with the same batch.
 
-        `shared` are the attachments of every one of its mails, which are stored once.
+        `shared` are the attachments of every one of its mails, which are stored once. Nothing goes before `send_at`.
         """
-        unit, now = f"b{self.deliver.new_nonce()}", self.deliver.store.now()
-        if key:
-            ours = Entry("key", caller, key, request, "", unit, now)
-            entry = await self.keys.first(ours, lifetime=KEY_LIFETIME)
-            _same(entry, request, "idempotency_key_reused", f"Idempotency-Key {key!r} was used for another request.", "Use a new key.")
-            found = await self.deliver.ledger.batch(entry.unit)
-            if found is not None:
-                return found
-            if entry.created + RESUMABLE <= now:
-                entry = await self.keys.first(ours, lifetime=RESUMABLE)
-            unit, now = entry.unit, entry.created
-        slices = _sliced(unit, caller, now, lines)
-        batch = Batch(unit, caller, now, {account: len(parts) for account, parts in slices.items()}, len(refused))
+        begun = await self._begun(caller, request, key)
+        if isinstance(begun, Batch):
+            return begun
+        unit, now = begun
+        send_at = send_at if send_at > now else 0.0
+        start = send_at or now
+        slices = self._sliced(unit, caller, start, lines, due=send_at)
+        counts = {account: len(parts) for account, parts in slices.items()}
+        ends = start + estimate.seconds(lines, self.deliver.accounts)
+        batch = Batch(unit, caller, ends, counts, len(refused), accepted=now, send_at=send_at)
         await asyncio.gather(*map(self.deliver.ledger.open, slices))
         if shared:
             await self.deliver.outbox.share(unit, shared)
@@ -224,7 +184,7 @@ class Accept:
         await self._put_refused(batch, refused)
         for parts in slices.values():
             await self._insert([slice_ for slice_, _ in parts])
-        await self.keys.put(_entries(slices, caller, request, now))
+        await self.keys.put(_entries(slices, caller, request, start))
         await self.deliver.ledger.put_batch(batch, commit=True)
         record("batch.accepted", batch=unit, mails=len(lines), refused=len(refused), slices=sum(batch.slices.values()))
         try:
@@ -232,6 +192,40 @@ class Accept:
         except StorageDown as error:
             _goes_on(Ref("", unit), error)
         return batch
+
+    async def _begun(self, caller: str, request: str, key: str | None) -> Batch | tuple[str, float]:
+        """What the key has accepted before; else the batch's name, and since when it counts: also that of a try that was cut off."""
+        unit, now = f"b{self.deliver.new_nonce()}", self.deliver.store.now()
+        if not key:
+            return unit, now
+        ours = Entry("key", caller, key, request, "", unit, now)
+        entry = await self.keys.first(ours, lifetime=KEY_LIFETIME)
+        _same(entry, request, "idempotency_key_reused", f"Idempotency-Key {key!r} was used for another request.", "Use a new key.")
+        found = await self.deliver.ledger.batch(entry.unit)
+        if found is None and entry.created + RESUMABLE <= now:
+            entry = await self.keys.first(ours, lifetime=RESUMABLE)
+        return found or (entry.unit, entry.created)
+
+    def _sliced(self, unit: str, caller: str, created: float, lines: Iterable[Owed], due: float) -> Slices:
+        """By account in order of appearance: each slice fits into one request, and into what is left of a day for its mailbox."""
+        parts: dict[str, list[list[Owed]]] = {}
+        sizes: dict[str, tuple[int, int]] = {}
+        for line in lines:
+            mine = parts.setdefault(line.account, [])
+            size, recipients = sizes.get(line.account, (0, 0))
+            size, recipients = size + line.size, recipients + line.recipients
+            if not mine or len(mine[-1]) == SLICE_MAILS or size > SLICE_BYTES or recipients > self._most(line.account):
+                mine.append([])
+                size, recipients = line.size, line.recipients
+            mine[-1].append(line)
+            sizes[line.account] = size, recipients
+        return {
+            account: [(_slice(Ref(account, unit, number), caller, created, order, part, due), part) for number, part in enumerate(mine)]
+            for order, (account, mine) in enumerate(parts.items())
+        }
+
+    def _most(self, account: str) -> int:
+        return min(SLICE_RECIPIENTS, self.deliver.accounts[account].recipients_a_day or SLICE_RECIPIENTS)
 
     async def _put_bodies(self, slices: Slices, *, sharing: bool) -> None:
         gate = asyncio.Semaphore(AT_ONCE)
@@ -258,6 +252,13 @@ class Accept:
 QUEUE = "queue"  # who put a plain message on the queue; no caller can have this name, callers are client ids
 
 
+def _within_a_day(message: Message, account: Account) -> None:
+    count = len(message.recipients)
+    if account.recipients_a_day and count > account.recipients_a_day:
+        what = f"The mail has {count} recipients; account {account.name!r} may have {account.recipients_a_day} a day."
+        raise BadInput("recipients_over_day", what, "Send it to fewer, or raise the account's recipients_a_day.", field="to")
+
+
 def refused_name(batch_id: str) -> str:
     return f"batches/{batch_id}/refused.json"
 
@@ -279,36 +280,13 @@ def _same(entry: Entry, request: str, code: str, detail: str, next_step: str) ->
         raise Conflict(code, detail, next_step)
 
 
-def _sliced(unit: str, caller: str, now: float, lines: Iterable[Owed]) -> Slices:
-    """By account in order of appearance: at most 20 mails and 3 MB a slice."""
-    parts: dict[str, list[list[Owed]]] = {}
-    sizes: dict[str, int] = {}
-    for line in lines:
-        account, size = line.account, line.size
-        mine = parts.setdefault(account, [])
-        if not mine or len(mine[-1]) == SLICE_MAILS or sizes[account] + size > SLICE_BYTES:
-            mine.append([])
-            sizes[account] = 0
-        mine[-1].append(line)
-        sizes[account] += size
-    return {
-        account: [(_slice(unit, caller, now, order, number, part), part) for number, part in enumerate(mine)]
-        for order, (account, mine) in enumerate(parts.items())
-    }
-
-
-def _slice(unit: str, caller: str, now: float, order: int, number: int, part: list[Owed]) -> Slice:
+def _slice(ref: Ref, caller: str, created: float, order: int, part: list[Owed], due: float) -> Slice:
     mails = tuple(
-        Mail(id=line.id or f"{unit}.{order}.{number}.{at}", line=line.number, stamp=f"{unit}.{order}.{number}.{at}")
+        Mail(id=line.id or stamp, line=line.number, due=due, stamp=stamp, recipients=line.recipients)
         for at, line in enumerate(part)
+        for stamp in [f"{ref.unit}.{order}.{ref.slice}.{at}"]
     )
-    return Slice(ref=Ref(part[0].account, unit, number), caller=caller, mails=mails, created=now, batch=True)
-
-
-def size_of(message: Message) -> int:
-    """Bytes that the mail takes of a request, roughly: base64 makes 4 of 3."""
-    texts = len(message.text or "") + len(message.html or "") + len(message.subject)
-    return 1024 + 2 * texts + sum(a.length for a in message.attachments) * 4 // 3 + len(message.mime or b"") * 4 // 3
+    return Slice(ref=ref, caller=caller, mails=mails, created=created, batch=True)
 
 
 def _entries(slices: Slices, caller: str, request: str, now: float) -> list[Entry]:

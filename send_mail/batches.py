@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -11,12 +11,19 @@ from mailroom.errors import BadInput, MailroomError
 from mailroom.model.batch import RefusedLine
 from mailroom.model.message import Message
 from send_mail import parse
-from send_mail.accept import Line
+from send_mail.line import Line
 from send_mail.recipients import Row
 from send_mail.spread import Spread
 from send_mail.templates import Merge, Merged
 
 L = TypeVar("L")
+
+
+class Seen(Protocol):
+    """A set of ids."""
+
+    def __contains__(self, name: str, /) -> bool: ...
+    def add(self, name: str, /) -> None: ...
 
 
 def lines(
@@ -28,8 +35,8 @@ def lines(
     `spread` says who sends a line that names no account.
     """
     next_account = spread.next if spread else _nobody
-    items = ((number, _reader(text, next_account())) for number, text in _texts(parse.without_bom(body)))
-    return _sorted(items, check, lambda number, message, _: Line(number, message), partial=partial)
+    items = ((number, reading(text, next_account())) for number, text in _texts(parse.without_bom(body)))
+    return sorted_out(items, check, lambda number, message, _: Line(number, message), partial=partial)
 
 
 def merged(
@@ -38,21 +45,26 @@ def merged(
     """The same for recipients of a template. Who lacks a variable is refused alone, also without `partial`."""
     next_account = spread.next if spread else _nobody
     items = ((number, merge.drawing(row, next_account())) for number, row in rows)
-    return _sorted(items, check, Merged.of, partial=partial, alone="variable_missing")
+    return sorted_out(items, check, Merged.of, partial=partial, alone="variable_missing")
 
 
-def _sorted(
+def sorted_out(
     items: Iterable[tuple[int, Callable[[], Message]]],
     check: Callable[[Message], object],
     line: Callable[[int, Message, Callable[[], Message]], L],
     *,
     partial: bool,
     alone: str = "",
+    seen: Seen | None = None,
 ) -> tuple[list[L], list[RefusedLine]]:
+    """Each line made and checked: the good ones, as `line` makes them, and the refused ones. A mistake of code `alone` refuses one line only.
+
+    `seen` are the ids of a batch whose lines come in portions: then a portion may be empty, or have no good line.
+    """
     good: list[L] = []
     refused: list[RefusedLine] = []
     first: MailroomError | None = None
-    seen: set[str] = set()
+    whole, seen = seen is None, set() if seen is None else seen
     for number, make in items:
         name = None
         try:
@@ -68,14 +80,15 @@ def _sorted(
             refused.append(RefusedLine(number, error.code, told.detail, name, error.next_step or None))
             continue
         good.append(line(number, message, make))
-    if not good and not refused:
+    if whole and not good and not refused:
         raise BadInput("batch_empty", "The batch has no message.", "Send a JSON array, or one JSON object a line (NDJSON).")
-    if first and not good and not partial:  # nobody has the variable: it is the template that is wrong
+    if whole and first and not good and not partial:  # nobody has the variable: it is the template that is wrong
         raise first
     return good, refused
 
 
-def _reader(text: bytes | msgspec.Raw, account: str) -> Callable[[], Message]:
+def reading(text: bytes | msgspec.Raw, account: str) -> Callable[[], Message]:
+    """Reads a line's message whenever it is called; `account` sends it where it names none."""
     return lambda: parse.message(text, account)
 
 
@@ -114,7 +127,7 @@ def _array(body: bytes) -> list[msgspec.Raw]:
         raise BadInput("not_json", f"The body is not a JSON array: {error}.", "Send a JSON array, or NDJSON.") from error
 
 
-def _once(message: Message, seen: set[str]) -> None:
+def _once(message: Message, seen: Seen) -> None:
     if message.id is None:
         return
     if message.id in seen:

@@ -25,6 +25,11 @@ class Claim:
         pairs = enumerate(zip(self.before.mails, self.ours.mails, strict=True))
         return [at for at, (old, new) in pairs if new.attempt > old.attempt]
 
+    @property
+    def recipients(self) -> int:
+        """Of those mails."""
+        return sum(self.ours.mails[at].recipients for at in self.mine)
+
 
 def fence(started: float, timing: Timing) -> float:
     """Of a claim that was asked for at that monotonic time."""

@@ -83,14 +83,14 @@ class Deliver:
         """The slice claimed, with the lane's permit; or the time at which to come again. A `born` slice is not in the ledger yet."""
         started, now, nonce = self.monotonic(), self.store.now(), self.new_nonce()
         until = now + self.timing.claim
-        due = sum(mail.status in OWED and mail.due <= now for mail in found.mails)
-        permit = Permit(nonce, 1 if due == 1 else account.traits.slice_weight, until)
-        later = await self.lanes.take(account, permit, due, single=single)
+        due = [mail for mail in found.mails if mail.status in OWED and mail.due <= now]
+        permit, recipients = Permit(nonce, 1 if len(due) == 1 else account.traits.slice_weight, until), sum(mail.recipients for mail in due)
+        later = await self.lanes.take(account, permit, len(due), single=single, recipients=recipients)
         if later is not None:
             return later
         ours = found.claimed(nonce, now, until) if born else await self.ledger.claim(found, nonce, until)
         if ours is None:
-            await self.lanes.release(account, nonce)
+            await self.lanes.release(account, nonce, unsent=recipients)
             return self.store.now() + 1.0
         return Claim(account, found, ours, fence(started, self.timing))
 
@@ -100,7 +100,8 @@ class Deliver:
         rest = max(map(self._rest, answers.values()), default=0.0)
         settled = await self.ledger.settle(claim.ours, outcomes)
         not_before = self.store.now() + rest if rest else 0.0
-        await self.lanes.release(claim.account, claim.ours.claim, not_before=not_before)
+        sent_to = sum(claim.ours.mails[at].recipients for at, one in answers.items() if not isinstance(one, NotSent | TokenRejected))
+        await self.lanes.release(claim.account, claim.ours.claim, not_before=not_before, unsent=claim.recipients - sent_to)
         for at in claim.mine:
             self._tell(claim.account, settled.mails[at], answers.get(at))
         if settled.owed:
@@ -111,8 +112,9 @@ class Deliver:
     async def refill(self, account: str) -> None:
         """Tickets for the lane's oldest slices, so that at most WINDOW of them are alive."""
         for marker in await self.ledger.owed(account, WINDOW, self.committed):
-            if not marker.due and await self.ledger.give_ticket(marker, self.store.now(), again=False):
-                await self.outbox.nudge(marker.ref, 0.0)
+            due = max(marker.created, self.store.now()) if marker.scheduled else self.store.now()
+            if not marker.due and await self.ledger.give_ticket(marker, due, again=False):
+                await self.outbox.nudge(marker.ref, due)
 
     async def committed(self, marker: Marker) -> bool:
         """Whether the batch that it is of was."""
@@ -146,11 +148,14 @@ class Deliver:
         return outcomes, answers
 
     def _expired(self, claim: Claim, going: Sequence[int]) -> dict[int, Mail]:
-        """Of those that would go now. Who may have been sent, and nobody can be asked, is for a person."""
+        """Of those that would go now. Who may have been sent, and nobody can be asked, is for a person.
+
+        A batch's mail that was not tried yet has waited for its turn, which its mailbox's pace may bring after days.
+        """
         if claim.ours.created + self.timing.give_up > self.store.now():
             return {}
         why = Refused("expired", "The mail could not be sent within the time allowed.", "See the account's events for the reason.")
-        mails = {at: claim.before.mails[at] for at in going}
+        mails = {at: claim.before.mails[at] for at in going if claim.before.mails[at].attempt or not claim.before.batch}
         unsent = {at: mail.doubt_since is None or claim.account.can_be_asked for at, mail in mails.items()}
         return {at: mail.ended("refused" if unsent[at] else "held", why) for at, mail in mails.items()}
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from mailroom.model.account import Account
-from send_mail.accept import Owed
+from send_mail.line import Owed
 
 DAY = 86400.0
 

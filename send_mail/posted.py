@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import msgspec
 
+from mailroom.errors import BadInput
 from mailroom.model.batch import RefusedLine
 from mailroom.model.message import Address, Attachment, Message
-from send_mail import batches, parse, templates
-from send_mail.accept import Accept, Line, Owed
+from send_mail import batches, parse, schedule, templates
+from send_mail.accept import Accept
+from send_mail.line import Line, Owed
 from send_mail.recipients import named
 from send_mail.spread import Spread
 from send_mail.templates import Asked, Merge
@@ -25,6 +27,14 @@ class Posted:
     refused: list[RefusedLine]
     shared: tuple[Attachment, ...] = ()
     asked: Asked | None = None
+
+    def send_at(self, told: str | None, time_zone: str | None, now: float) -> float:
+        """As the query tells it, or the template's object; 0 for at once. Raises BadInput."""
+        if self.asked is not None:
+            told, time_zone = told or self.asked.send_at, time_zone or self.asked.time_zone
+        if told is None and time_zone is not None:
+            raise BadInput("field_missing", "There is a time_zone and no send_at.", "Add it.", field="send_at")
+        return schedule.seconds(told, time_zone, now) if told is not None else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +86,11 @@ class Poster:
         self.accept.check(message)
 
 
-def rehearsed(posted: Posted, seconds: float) -> dict[str, object]:
+def rehearsed(posted: Posted, seconds: float, send_at: float = 0.0) -> dict[str, object]:
     """What a dry run answers: the first three mails as they would go, and how long all of them would take."""
+    scheduled = {"send_at": schedule.shown(send_at)} if send_at else {}
     return {
+        **scheduled,
         "count": len(posted.lines),
         "refused": [msgspec.to_builtins(line) for line in posted.refused],
         "estimated_seconds": round(seconds),

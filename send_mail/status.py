@@ -17,6 +17,7 @@ from mailroom.model.slice import STATUSES, Mail, Ref, Slice
 from mailroom.ports import Store
 from mailroom.storage.keys import StoredKeys
 from mailroom.storage.ledger import StoredLedger
+from send_mail import schedule
 from send_mail.accept import refused_name
 
 _UNIT = re.compile(r"[A-Za-z0-9]{1,100}")  # what callers ask for becomes a table key, which may not hold everything
@@ -46,9 +47,11 @@ class Status:
         counts = Counter(mail.status for mail in mails)
         counts["refused"] += batch.refused
         refused = [_refused(mail) for mail in mails if mail.status == "refused"] + await self._refused_lines(batch)
+        scheduled = {"send_at": schedule.shown(batch.send_at)} if batch.send_at else {}
         return {
             "id": batch.id,
             "counts": {status: counts[status] for status in STATUSES},
+            **scheduled,
             "refused": sorted(refused, key=lambda one: one["line"]),
         }
 

@@ -15,7 +15,7 @@ import msgspec
 from mailroom.errors import BadInput
 from mailroom.model.message import Attachment, Message
 from send_mail import parse
-from send_mail.accept import size_of
+from send_mail.line import size_of
 from send_mail.recipients import Row, from_csv, from_json
 
 if TYPE_CHECKING:

@@ -111,9 +111,11 @@ async def _post_batch(req: func.HttpRequest) -> func.HttpResponse:
         accept(), caller.client_id, lambda name: wiring.gate().allow(caller, name), _names(req), dry_run or _flag(req, "partial")
     )
     posted = await poster.read(body)
+    send_at = posted.send_at(req.params.get("send_at"), req.params.get("time_zone"), wiring.store().now())
     if dry_run:
-        return _json(200, rehearsed(posted, estimate.seconds(posted.lines, wiring.settings().accounts)))
-    batch = await accept().batch(posted.lines, posted.refused, caller.client_id, _request(req), _key(req), shared=posted.shared)
+        return _json(200, rehearsed(posted, estimate.seconds(posted.lines, wiring.settings().accounts), send_at))
+    lines, refused, key = posted.lines, posted.refused, _key(req)
+    batch = await accept().batch(lines, refused, caller.client_id, _request(req), key, shared=posted.shared, send_at=send_at)
     return _json(202, await status().accepted(batch), Location=f"/api/batches/{batch.id}")
 
 

@@ -19,8 +19,9 @@ from mailroom.storage.lanes import StoredLanes
 from mailroom.storage.ledger import StoredLedger
 from mailroom.storage.outbox import StoredOutbox, read_ticket
 from mailroom.storage.rest import RestStore
-from send_mail.accept import Accept, Line
+from send_mail.accept import Accept
 from send_mail.deliver import Deliver, nonces
+from send_mail.line import Line
 
 CLOUD = Cloud("https://login.example", GRAPH, "scope", "vault", "storage")
 ACCOUNT = Account("billing", "graph", MAILBOX, Profile("office", "client_credentials", "tenant", "client", CLOUD), rate=1e6)

@@ -4,6 +4,7 @@ The rate is kept as a theoretical arrival time, the generic cell rate algorithm 
 interval, and a mail may go when it lies in the past. While single mails come, a fifth of the rate is theirs alone and they share the
 rest, up to five seconds ahead of their slot; where none came for a minute, batches have it all.
 Permits count the requests in flight (on Graph 4 for each app and mailbox) and expire with their claims.
+Where a mailbox may have only so many recipients in 24 hours, they are counted by the hour; an hour counts until a day after its end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ SINGLES_SHARE = 0.2
 SINGLES_AHEAD = 5.0
 SINGLES_SEEN = 60.0
 CROWDED = 0.5
+HOUR = 3600
+DAY = 24 * HOUR
 
 
 class Permit(msgspec.Struct, frozen=True):
@@ -29,9 +32,16 @@ class Lane(msgspec.Struct, frozen=True):
     singles: float = 0.0
     not_before: float = 0.0
     permits: tuple[Permit, ...] = ()
+    hours: tuple[tuple[int, int], ...] = ()  # the hour since the epoch, and its recipients; the oldest first
 
-    def take(self, now: float, rate: float, mails: int, permit: Permit, *, single: bool, permits: int = 4) -> Lane | float:
+    def take(
+        self, now: float, rate: float, mails: int, permit: Permit, *, single: bool, permits: int = 4, recipients: int = 0, a_day: int = 0
+    ) -> Lane | float:
         """The lane with the permit taken and its slots used, or the time at which to come again."""
+        if a_day:
+            room = self._room_at(now, recipients, a_day)
+            taken = self.take(now, rate, mails, permit, single=single, permits=permits)
+            return max(room, taken) if isinstance(taken, float) else taken._counted(now, recipients) if room <= now else room
         if self.not_before > now:
             return self.not_before
         alive = tuple(p for p in self.permits if p.until > now)
@@ -47,8 +57,37 @@ class Lane(msgspec.Struct, frozen=True):
         shared = max(self.shared, now) + mails * 60 / (rate * left)
         return msgspec.structs.replace(self, shared=shared, permits=(*alive, permit))
 
-    def release(self, nonce: str) -> Lane:
-        return msgspec.structs.replace(self, permits=tuple(p for p in self.permits if p.nonce != nonce))
+    def _room_at(self, now: float, recipients: int, a_day: int) -> float:
+        """When so many fit. What would never fit goes once nothing else counts."""
+        alive = [(hour, count) for hour, count in self.hours if _ends(hour) > now]
+        used, room = sum(count for _, count in alive), now
+        for hour, count in alive:
+            if used + recipients <= a_day:
+                break
+            used, room = used - count, _ends(hour)
+        return room
+
+    def _counted(self, now: float, recipients: int) -> Lane:
+        this = int(now // HOUR)
+        hours = dict(one for one in self.hours if _ends(one[0]) > now)
+        hours[this] = hours.get(this, 0) + recipients
+        return msgspec.structs.replace(self, hours=tuple(sorted(hours.items())))
+
+    def _uncounted(self, recipients: int) -> Lane:
+        """Without so many of those that were counted last."""
+        hours = list(self.hours)
+        while recipients and hours:
+            hour, count = hours.pop()
+            if count > recipients:
+                hours.append((hour, count - recipients))
+            recipients -= min(count, recipients)
+        return msgspec.structs.replace(self, hours=tuple(hours))
+
+    def release(self, nonce: str, unsent: int = 0) -> Lane:
+        """Without the permit, and without the recipients that it was counted for and nothing was sent to; twice is once."""
+        if all(p.nonce != nonce for p in self.permits):
+            return self
+        return msgspec.structs.replace(self._uncounted(unsent), permits=tuple(p for p in self.permits if p.nonce != nonce))
 
     def extend(self, nonce: str, until: float) -> Lane:
         return msgspec.structs.replace(
@@ -57,3 +96,8 @@ class Lane(msgspec.Struct, frozen=True):
 
     def pause(self, until: float) -> Lane:
         return msgspec.structs.replace(self, not_before=max(self.not_before, until))
+
+
+def _ends(hour: int) -> float:
+    """From when on nothing of that hour lies within 24 hours."""
+    return float((hour + 1) * HOUR + DAY)

@@ -26,7 +26,8 @@ class Mail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     """What the ledger knows of one mail. Times are seconds since the epoch on storage's clock.
 
     A field that this version does not know is no mail of its: written again, it would be lost.
-    `doubt_since` is when the last request that may have carried it ended; `due` is when it may be tried or asked for next.
+    `doubt_since` is when the last request that may have carried it ended; `due` is when it may be tried or asked for next. `retried` is one
+    that was refused, and tried once more because somebody asked for that.
     """
 
     id: str
@@ -43,6 +44,8 @@ class Mail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     code: str | None = None
     detail: str | None = None
     stamp: str = ""
+    recipients: int = 1
+    retried: bool = False
     next_step: str | None = None
 
     def sent(self, receipt: Receipt) -> Mail:

@@ -20,6 +20,7 @@ TRAITS = Traits(
     sending=frozenset({"gmail.send", "gmail.modify"}),
     asking=frozenset({"gmail.readonly", "gmail.modify"}),
     rate=30.0,
+    recipients_a_day=2_000,  # the mails that a user may send a day (support.google.com/a/answer/166852), each to one at least
     uploads=True,
     sizes=(Size("a mail", LIMIT),),
 )

@@ -13,6 +13,7 @@ TRAITS = Traits(
     usual=("Mail.Send", "Mail.Read"),
     sending=frozenset({"Mail.Send"}),
     asking=frozenset({"Mail.Read", "Mail.ReadWrite"}),
+    recipients_a_day=10_000,
     uploads=True,
     sizes=SIZES,
 )

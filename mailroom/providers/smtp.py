@@ -14,11 +14,11 @@ from mailroom.providers._smtp_sender import SmtpSender
 from mailroom.providers._smtp_servers import Server
 
 # Exchange Online: three connections and 30 messages a minute for a mailbox (smtp-submission-improvements, "sending limits")
-TRAITS = Traits(receives=False, rate=30.0, in_flight=3, slice_weight=1, uploads=True)
+TRAITS = Traits(receives=False, rate=30.0, recipients_a_day=10_000, in_flight=3, slice_weight=1, uploads=True)
 PRESETS = {
     "exchange": TRAITS,
     "hve": Traits(receives=False, rate=600.0, in_flight=10, slice_weight=1, uploads=True),
-    "gmail": Traits(receives=False, rate=60.0, in_flight=5, slice_weight=1, uploads=True),
+    "gmail": Traits(receives=False, rate=60.0, recipients_a_day=2_000, in_flight=5, slice_weight=1, uploads=True),
 }
 KEYS = {"preset": False, "host": False, "from": False, "scope": False, "mechanism": False}
 

@@ -26,7 +26,7 @@ class StoredLanes:
         self._written: dict[str, Row] = {}
         self._busy: dict[str, float] = {}
 
-    async def take(self, account: Account, permit: Permit, mails: int, *, single: bool) -> float | None:
+    async def take(self, account: Account, permit: Permit, mails: int, *, single: bool, recipients: int = 0) -> float | None:
         """None when the permit is ours; else the time at which to come again."""
         later = 0.0
 
@@ -34,8 +34,9 @@ class StoredLanes:
             nonlocal later
             if any(taken.nonce == permit.nonce for taken in lane.permits):  # our own write won, and its repeat lost to it
                 return lane
-            permits = account.traits.in_flight
-            taken = lane.take(self._store.now(), account.rate, mails, permit, single=single, permits=permits)
+            permits, a_day = account.traits.in_flight, account.recipients_a_day
+            now, rate = self._store.now(), account.rate
+            taken = lane.take(now, rate, mails, permit, single=single, permits=permits, recipients=recipients, a_day=a_day)
             if isinstance(taken, Lane):
                 return taken
             later = taken
@@ -45,9 +46,12 @@ class StoredLanes:
             return None
         return later or self._store.now() + random.uniform(0.2, 1.0)  # noqa: S311  # spreads who lost a race, keeps no secret
 
-    async def release(self, account: Account, nonce: str, *, not_before: float = 0.0) -> None:
-        """The permit back; with `not_before` the whole lane waits until then. Losing every race leaves the permit to expire."""
-        await self._change(account, lambda lane: lane.release(nonce).pause(not_before))
+    async def release(self, account: Account, nonce: str, *, not_before: float = 0.0, unsent: int = 0) -> None:
+        """The permit back, and the recipients to whom nothing was sent; with `not_before` the whole lane waits until then.
+
+        Losing every race leaves the permit to expire.
+        """
+        await self._change(account, lambda lane: lane.release(nonce, unsent).pause(not_before))
 
     async def extend(self, account: Account, nonce: str, until: float) -> None:
         """The permit lives as long as its claim. Losing every race lets it expire early."""
@@ -78,7 +82,8 @@ def _read(row: Row | None) -> Lane:
     if row is None:
         return Lane()
     values = row.values
-    return msgspec.convert({**values, "permits": msgspec.json.decode(str(values["permits"]))}, Lane)
+    permits, hours = (msgspec.json.decode(str(values.get(name, "[]"))) for name in ("permits", "hours"))
+    return msgspec.convert({**values, "permits": permits, "hours": hours}, Lane)
 
 
 def _write(account: Account, lane: Lane, row: Row | None) -> Change:
@@ -88,5 +93,7 @@ def _write(account: Account, lane: Lane, row: Row | None) -> Change:
         "not_before": lane.not_before,
         "permits": msgspec.json.encode(lane.permits).decode(),
     }
+    if lane.hours:
+        values["hours"] = msgspec.json.encode(lane.hours).decode()
     changed = Row(account.name, account.provider, values, row.etag if row else "")
     return Change("replace" if row else "insert", changed)

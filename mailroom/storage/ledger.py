@@ -2,7 +2,8 @@
 
 Table MailLedger, partition = account (so that a slice and its marker change in one transaction):
   `s|UNIT|00000`            a slice
-  `o|CREATED|UNIT|00000`    its marker while it is owed, in the order of acceptance; `due` is when its ticket shows, 0 for "none alive"
+  `o|CREATED|UNIT|00000`    its marker while it is owed, in the order of acceptance; `due` is when its ticket shows, 0 for "none alive".
+                            What is scheduled counts as created when it shall be sent, so it lies behind all that is owed by now
 Partition `batch|ID`, row `header`: a batch; it counts only once `committed` is there.
 Partition `~accounts`, row = account: an account that something was ever owed of, also when accounts.toml has it no longer.
 
@@ -23,19 +24,24 @@ from mailroom.model.slice import Mail, Ref, Slice
 from mailroom.ports import Store
 
 SETTLE_TRIES = 3
+SOON = 90.0  # seconds: longer than from one sweep to the next, so that what is scheduled has its ticket in time
 FORGOTTEN_AT_ONCE = 40  # slices with their markers: 80 of the 100 changes that a table transaction takes
 
 _ACCOUNTS = "~accounts"
 
 
 class Marker(msgspec.Struct, frozen=True):
-    """An owed slice as the sweep sees it: when its ticket shows, and how often the sweep had to give it a new one."""
+    """An owed slice as the sweep sees it: when its ticket shows, and how often the sweep had to give it a new one.
+
+    That it is scheduled is said by its batch, not by the clock: a clock that jumps back schedules nothing.
+    """
 
     ref: Ref
     created: float
     due: float
     reissued: int
     batch: bool
+    scheduled: bool
     etag: str
 
 
@@ -62,7 +68,10 @@ class StoredLedger:
         """New slices of one account with their markers, at most 50; their ETags. Raises StorageConflict when one is there already."""
         changes: list[Change] = []
         for slice_ in slices:
-            changes += [Change("insert", _row(slice_)), Change("insert", _marker_row(slice_, slice_.claim_until))]
+            marker = _marker_row(slice_, slice_.claim_until)
+            if all(mail.due == slice_.created for mail in slice_.mails):
+                marker.values["scheduled"] = True
+            changes += [Change("insert", _row(slice_)), Change("insert", marker)]
         return (await self._store.write(LEDGER_TABLE, changes))[::2]
 
     async def read(self, ref: Ref) -> Slice | None:
@@ -128,15 +137,17 @@ class StoredLedger:
             return
 
     async def owed(self, account: str, top: int, counts: Callable[[Marker], Awaitable[bool]] | None = None) -> list[Marker]:
-        """The lane's oldest owed slices.
+        """The lane's oldest owed slices, but none that shall be sent later than soon.
 
         `counts` is asked of each slice of a batch that has had no ticket. Where it says no the whole batch, which may have thousands of
         them, is passed over by key.
         """
         found: list[Marker] = []
-        first = "o|"
+        first, soon = "o|", self._store.now() + SOON
         while len(found) < top:
             for marker in map(_marker, await self._store.query(LEDGER_TABLE, account, first, "o}", top=top - len(found))):
+                if marker.scheduled and marker.created > soon:  # and whatever lies behind it is later still
+                    return found
                 if counts and marker.batch and not marker.due and not await counts(marker):
                     first = f"{_unit_key(marker)}}}"
                     break
@@ -177,6 +188,9 @@ class StoredLedger:
             "owed": False,
             "slices": msgspec.json.encode(batch.slices).decode(),
             "refused": batch.refused,
+            "accepted": batch.accepted,
+            "send_at": batch.send_at,
+            "cancelled": batch.cancelled,
         }
         await self._store.write(LEDGER_TABLE, [Change("upsert", Row(_batch_key(batch.id), "header", values))])
 
@@ -279,5 +293,6 @@ def _marker(row: Row) -> Marker:
         due=float(values["due"]),
         reissued=int(values["reissued"]),
         batch=bool(values["batch"]),
+        scheduled=bool(values.get("scheduled")),
         etag=row.etag,
     )

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailroom.model.lane import Lane, Permit
+from mailroom.model.lane import DAY, HOUR, Lane, Permit
 
 NOW = 1_000_000.0
 
@@ -60,3 +60,67 @@ def test_the_rate_is_kept_whatever_comes(arrivals: list[tuple[float, int, bool]]
         if isinstance(taken, Lane):
             lane, sent = taken.release(str(at)), sent + count
     assert sent <= rate / 60 * (now - NOW + 5) + 20 + 2 + rate / 60 * 60 * 0.2
+
+
+def day(lane: Lane, now: float, recipients: int, a_day: int = 100) -> Lane | float:
+    taken = lane.take(now, 6e6, 1, permit(str(now), until=now + 1), single=False, recipients=recipients, a_day=a_day)
+    return taken if isinstance(taken, float) else taken.release("none")
+
+
+def test_a_days_recipients_fill_the_lane() -> None:
+    """What is beyond them is told when the first of them are a day old, by the hour, and never earlier."""
+    lane = day(Lane(), NOW, 60)
+    assert isinstance(lane, Lane)
+    lane = day(lane, NOW + 2 * HOUR, 40)
+    assert isinstance(lane, Lane)
+    room = day(lane, NOW + 3 * HOUR, 1)
+    assert isinstance(room, float)
+    assert NOW + DAY <= room <= NOW + DAY + HOUR
+    later = day(lane, NOW + 3 * HOUR, 61)
+    assert isinstance(later, float)
+    assert NOW + 2 * HOUR + DAY <= later <= NOW + 3 * HOUR + DAY
+    assert isinstance(day(lane, room, 60), Lane)
+    assert day(lane, room, 61) == later
+
+
+def test_what_is_more_than_a_day_takes_goes_alone() -> None:
+    """A limit that was lowered after a slice was made does not hold it for ever."""
+    assert isinstance(day(Lane(), NOW, 500), Lane)
+    full = day(Lane(), NOW, 1)
+    assert isinstance(full, Lane)
+    assert isinstance(day(full, NOW + 1, 500), float)
+
+
+def test_a_pause_counts_nothing() -> None:
+    """Who may not go uses up neither day nor slot, and is told the later of two times."""
+    lane = Lane(hours=((int(NOW // HOUR), 100),)).pause(NOW + 10)
+    room = day(lane, NOW, 1)
+    assert isinstance(room, float)
+    assert room > NOW + DAY
+    assert day(lane.pause(NOW + 9 * DAY), NOW, 1) == NOW + 9 * DAY
+
+
+def test_to_whom_nothing_was_sent_is_not_counted() -> None:
+    """The recipients of a mail that came back unsent are given back with the permit, once however often that is said."""
+    taken = Lane().take(NOW, 6000, 5, permit("a"), single=False, recipients=50, a_day=100)
+    assert isinstance(taken, Lane)
+    back = taken.release("a", 30)
+    assert back.hours == ((int(NOW // HOUR), 20),)
+    assert back.release("a", 30) == back
+    assert taken.release("a", 99).hours == ()
+
+
+@given(st.lists(st.tuples(st.floats(0, 3 * HOUR), st.integers(1, 40), st.integers(0, 40)), max_size=120))
+def test_no_24_hours_have_more_than_a_days_recipients(arrivals: list[tuple[float, int, int]]) -> None:
+    """In whatever way they come, and some come back; and the lane stays small."""
+    lane, now, sent = Lane(), NOW, []
+    for at, (pause, recipients, back) in enumerate(arrivals):
+        now += pause
+        taken = lane.take(now, 6e6, 1, permit(str(at), until=now + 1), single=False, recipients=recipients, a_day=100)
+        if isinstance(taken, Lane):
+            back = min(back, recipients)
+            lane = taken.release(str(at), back)
+            sent.append((now, recipients - back))
+        assert len(lane.hours) <= 26
+    for since, _ in sent:
+        assert sum(count for when, count in sent if since <= when < since + DAY) <= 100

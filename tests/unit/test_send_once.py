@@ -13,7 +13,7 @@ from mailroom.model.account import Account
 from mailroom.model.message import Outgoing, Receipt
 from mailroom.model.slice import OWED, Ref
 from mailroom.model.token import Token
-from send_mail.accept import Line
+from send_mail.line import Line
 from tests.sending import FakeProvider, Room, message, run
 
 ANSWERS = ["ok", "lost after", "lost before", "late", "429", "429 after", "401", "not sent", "refused"]

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from mailroom.errors import MailroomError, StorageConflict, StorageDown
 from mailroom.model.places import LEDGER_TABLE, OUTBOX_CONTAINER, OUTBOX_POISON, OUTBOX_QUEUE
 from mailroom.model.slice import Ref
-from send_mail.accept import Line
+from send_mail.line import Line
 from tests.sending import Killed, Room, message
 
 ANSWERS = ["ok", "lost after", "lost before", "late", "429", "429 after", "401", "not sent", "refused"]

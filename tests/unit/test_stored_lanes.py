@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from mailroom.model.account import Account, Cloud, Profile
 from mailroom.model.lane import Permit
+from mailroom.model.places import LANES_TABLE
+from mailroom.model.row import Change, Row
 from mailroom.storage.lanes import BUSY, StoredLanes
 from tests.fakes import FakeStore
 
@@ -74,3 +77,24 @@ async def test_a_lane_that_is_shared_is_read_first(store: FakeStore) -> None:
     await turn(ours, "e")
     await turn(ours, "f")
     assert store.calls.count("get_row") == reads + 3
+
+
+async def test_all_instances_share_a_day(store: FakeStore) -> None:
+    """What one has sent is no more there for the other; a row of a version that counted no days is read, and stays as small."""
+    account = msgspec.structs.replace(ACCOUNT, recipients_a_day=100)
+    await store.write(
+        LANES_TABLE, [Change("insert", Row("billing", "graph", {"shared": 0.0, "singles": 0.0, "not_before": 0.0, "permits": "[]"}))]
+    )
+    ours, theirs = StoredLanes(store), StoredLanes(store)
+    assert await ours.take(account, Permit("a", 1, NOW + 1000), 1, single=False, recipients=70) is None
+    assert await theirs.take(account, Permit("b", 1, NOW + 1000), 1, single=False, recipients=31) is not None
+    assert await theirs.take(account, Permit("c", 1, NOW + 1000), 1, single=False, recipients=30) is None
+    await theirs.release(account, "c", unsent=30)
+    assert await ours.take(account, Permit("d", 1, NOW + 1000), 1, single=False, recipients=30) is None
+    assert sum(map(len, map(str, store.tables[LANES_TABLE]["billing", "graph"].values.values()))) < 500
+
+
+async def test_without_a_daily_limit_nothing_is_counted(store: FakeStore) -> None:
+    """The row is the one that it was."""
+    await turn(StoredLanes(store), "a")
+    assert set(store.tables[LANES_TABLE]["billing", "graph"].values) == {"shared", "singles", "not_before", "permits"}

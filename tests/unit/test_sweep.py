@@ -17,8 +17,8 @@ from mailroom.model.row import Row
 from mailroom.model.slice import Mail, Ref, Slice
 from mailroom.storage.ledger import Marker
 from mailroom.storage.outbox import Plain, read_ticket
-from send_mail.accept import Line
 from send_mail.deliver import WINDOW
+from send_mail.line import Line
 from send_mail.sweep import ABANDONED, COMEBACKS, ORPHANED, PAGE, PAGES, REISSUES
 from tests.sending import Room, message
 

@@ -13,7 +13,8 @@ from mailroom.model.account import Account, Traits
 from mailroom.model.message import Address, Attachment
 from mailroom.model.places import UPLOADS_CONTAINER
 from send_mail import batches, parse
-from send_mail.accept import QUEUE, Line
+from send_mail.accept import QUEUE
+from send_mail.line import Line
 from send_mail.uploads import LIFETIME, Uploads, check
 from tests.fakes import FakeStore
 from tests.sending import PROFILE, Clock
