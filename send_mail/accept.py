@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -15,23 +15,20 @@ from mailroom.model.account import Account
 from mailroom.model.batch import Batch, RefusedLine
 from mailroom.model.message import Attachment, Message
 from mailroom.model.places import OUTBOX_CONTAINER
-from mailroom.model.slice import SLICE_BYTES, SLICE_MAILS, Mail, Ref, Slice
+from mailroom.model.slice import SLICE_BYTES, Mail, Ref, Slice
 from mailroom.ports import Preparer
 from mailroom.storage.keys import Entry, StoredKeys
 from send_mail import estimate
 from send_mail.claim import Claim
 from send_mail.deliver import Deliver
 from send_mail.line import Owed, size_of
+from send_mail.slicing import Slices, sliced
 from send_mail.uploads import Uploads, check
 
 KEY_LIFETIME = 48 * 3600.0
 RESUMABLE = 12 * 3600.0  # a batch cut off before its commit is begun anew after that: the sweep forgets it after a day
 AT_ONCE = 8
-SLICE_RECIPIENTS = 500  # what one mail may have: so a slice of many mails waits for no more room than that
 SLICES_A_WRITE = 40  # with their markers 80 of the 100 changes that a table transaction takes
-
-
-Slices = Mapping[str, list[tuple[Slice, list[Owed]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +164,13 @@ class Accept:
 
         `shared` are the attachments of every one of its mails, which are stored once. Nothing goes before `send_at`.
         """
-        begun = await self._begun(caller, request, key)
+        begun = await self.begun(caller, request, key)
         if isinstance(begun, Batch):
             return begun
         unit, now = begun
         send_at = send_at if send_at > now else 0.0
         start = send_at or now
-        slices = self._sliced(unit, caller, start, lines, due=send_at)
+        slices = sliced(unit, caller, start, lines, self.deliver.accounts, due=send_at)
         counts = {account: len(parts) for account, parts in slices.items()}
         ends = start + estimate.seconds(lines, self.deliver.accounts)
         batch = Batch(unit, caller, ends, counts, len(refused), accepted=now, send_at=send_at)
@@ -193,7 +190,7 @@ class Accept:
             _goes_on(Ref("", unit), error)
         return batch
 
-    async def _begun(self, caller: str, request: str, key: str | None) -> Batch | tuple[str, float]:
+    async def begun(self, caller: str, request: str, key: str | None) -> Batch | tuple[str, float]:
         """What the key has accepted before; else the batch's name, and since when it counts: also that of a try that was cut off."""
         unit, now = f"b{self.deliver.new_nonce()}", self.deliver.store.now()
         if not key:
@@ -205,27 +202,6 @@ class Accept:
         if found is None and entry.created + RESUMABLE <= now:
             entry = await self.keys.first(ours, lifetime=RESUMABLE)
         return found or (entry.unit, entry.created)
-
-    def _sliced(self, unit: str, caller: str, created: float, lines: Iterable[Owed], due: float) -> Slices:
-        """By account in order of appearance: each slice fits into one request, and into what is left of a day for its mailbox."""
-        parts: dict[str, list[list[Owed]]] = {}
-        sizes: dict[str, tuple[int, int]] = {}
-        for line in lines:
-            mine = parts.setdefault(line.account, [])
-            size, recipients = sizes.get(line.account, (0, 0))
-            size, recipients = size + line.size, recipients + line.recipients
-            if not mine or len(mine[-1]) == SLICE_MAILS or size > SLICE_BYTES or recipients > self._most(line.account):
-                mine.append([])
-                size, recipients = line.size, line.recipients
-            mine[-1].append(line)
-            sizes[line.account] = size, recipients
-        return {
-            account: [(_slice(Ref(account, unit, number), caller, created, order, part, due), part) for number, part in enumerate(mine)]
-            for order, (account, mine) in enumerate(parts.items())
-        }
-
-    def _most(self, account: str) -> int:
-        return min(SLICE_RECIPIENTS, self.deliver.accounts[account].recipients_a_day or SLICE_RECIPIENTS)
 
     async def _put_bodies(self, slices: Slices, *, sharing: bool) -> None:
         gate = asyncio.Semaphore(AT_ONCE)
@@ -278,15 +254,6 @@ def _goes_on(ref: Ref, error: StorageDown) -> None:
 def _same(entry: Entry, request: str, code: str, detail: str, next_step: str) -> None:
     if entry.request != request:
         raise Conflict(code, detail, next_step)
-
-
-def _slice(ref: Ref, caller: str, created: float, order: int, part: list[Owed], due: float) -> Slice:
-    mails = tuple(
-        Mail(id=line.id or stamp, line=line.number, due=due, stamp=stamp, recipients=line.recipients)
-        for at, line in enumerate(part)
-        for stamp in [f"{ref.unit}.{order}.{ref.slice}.{at}"]
-    )
-    return Slice(ref=ref, caller=caller, mails=mails, created=created, batch=True)
 
 
 def _entries(slices: Slices, caller: str, request: str, now: float) -> list[Entry]:

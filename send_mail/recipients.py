@@ -30,18 +30,21 @@ def from_csv(text: str) -> Iterator[tuple[int, Row]]:
     """Each record's cells by their column, with the line on which it begins. Raises BadInput where the text can't be read on."""
     records = _records(text.removeprefix("\ufeff"))
     _, header = next(records, (1, []))
-    columns = _columns(header)
+    columns = columns_of(header)
     for line, cells in records:
-        if len(cells) > len(columns) and any(cells[len(columns) :]):
-            what = f"The line has {len(cells)} cells, the header {len(columns)}."
-            yield line, BadInput("csv_cells_too_many", what, "Put a cell that holds a comma in quotes.")
-        else:  # what is missing at the end is missing when the template asks for it, and named then
-            yield line, dict(zip(columns, cells, strict=False))
+        yield line, row_of(cells, columns)
+
+
+def row_of(cells: Sequence[str], columns: Sequence[str]) -> Row:
+    if len(cells) > len(columns) and any(cells[len(columns) :]):
+        what = f"The line has {len(cells)} cells, the header {len(columns)}."
+        return BadInput("csv_cells_too_many", what, "Put a cell that holds a comma in quotes.")
+    return dict(zip(columns, cells, strict=False))  # what is missing at the end is missing when the template asks for it, and named then
 
 
 def _records(text: str) -> Iterator[tuple[int, list[str]]]:
     """With the line on which each begins; blank lines are none."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -49,18 +52,18 @@ def _records(text: str) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise _unreadable(line, error) from error
+            raise unreadable(line, error) from error
         if cells:
             yield line, cells
 
 
-def _delimiter(text: str) -> str:
+def delimiter_of(text: str) -> str:
     """The one that stands most often in the header line: where a comma is the decimal point, spreadsheets write semicolons."""
     header = text.lstrip("\r\n").partition("\n")[0]
     return max(DELIMITERS, key=header.count)
 
 
-def _unreadable(line: int, error: csv.Error) -> BadInput:
+def unreadable(line: int, error: csv.Error) -> BadInput:
     if "field limit" in str(error):
         what = f"line {line}: A cell has more than {csv.field_size_limit()} characters."
         return BadInput("csv_cell_too_long", what, "A quote that is never closed makes such a cell, too.", field=f"csv: line {line}")
@@ -70,7 +73,8 @@ def _unreadable(line: int, error: csv.Error) -> BadInput:
     )
 
 
-def _columns(header: Sequence[str]) -> list[str]:
+def columns_of(header: Sequence[str]) -> list[str]:
+    """Raises BadInput."""
     columns = [name.strip() for name in header]
     while columns and not columns[-1]:  # spreadsheets write commas behind the last column
         columns.pop()

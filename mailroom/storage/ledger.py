@@ -129,6 +129,32 @@ class StoredLedger:
                 return settled
             slice_ = current
 
+    async def amend(self, changes: Sequence[tuple[Slice, Slice]]) -> bool:
+        """Slices of one account, at most 50, each as it was read and as it shall be; all or none, False when one has changed meanwhile.
+
+        What comes to be owed again gets a marker without a ticket; only then `created` may be another.
+        """
+        writes: list[Change] = []
+        for before, after in changes:
+            writes.append(Change("replace", _row(after)))
+            marker = _any_etag(_marker_row(after, 0.0))
+            if before.owed != after.owed:
+                writes.append(Change("upsert" if after.owed else "delete", marker))
+        try:
+            await self._store.write(LEDGER_TABLE, writes)
+        except StorageConflict:
+            return False
+        return True
+
+    async def settle_and_pass(self, slice_: Slice, outcomes: dict[int, Mail], heir: Marker, due: float) -> Slice | None:
+        """As `settle`, and in the same write `heir` has its ticket; None where that was not to be, or nobody knows: then `settle` tells."""
+        settled = slice_.settled(outcomes)
+        try:
+            etag, *_ = await self._store.write(LEDGER_TABLE, [*_settling(slice_, settled), _ticket(heir, due, again=False)])
+        except (StorageConflict, StorageDown):
+            return None
+        return msgspec.structs.replace(settled, etag=etag)
+
     async def put_off(self, slice_: Slice, due: float) -> None:
         """The marker tells the sweep when the slice's ticket shows now. Gone meanwhile is as good."""
         try:
@@ -158,10 +184,8 @@ class StoredLedger:
 
     async def give_ticket(self, marker: Marker, due: float, *, again: bool) -> bool:
         """Marks the slice as having a ticket; False when somebody else has just done so."""
-        values: dict[str, Value] = {"due": due, "reissued": marker.reissued + 1 if again else marker.reissued}
-        row = Row(marker.ref.account, _marker_key(marker.ref, marker.created), values, marker.etag)
         try:
-            await self._store.write(LEDGER_TABLE, [Change("merge", row)])
+            await self._store.write(LEDGER_TABLE, [_ticket(marker, due, again=again)])
         except StorageConflict:
             return False
         return True
@@ -172,31 +196,31 @@ class StoredLedger:
 
     async def forget_unit(self, marker: Marker) -> None:
         """All slices of a batch that was never committed."""
-        account, unit = marker.ref.account, _unit_key(marker)
-        while rows := await self._store.query(LEDGER_TABLE, account, unit, f"{unit}}}", top=FORGOTTEN_AT_ONCE):
-            await self._delete(account, [key for row in rows for key in (row.key, _key(_marker(row).ref))])
+        while await self.forget_some(marker.ref, marker.created):
+            pass
+
+    async def forget_some(self, ref: Ref, created: float) -> bool:
+        """Some slices of the account and unit that `ref` names; whether there may be more."""
+        unit = _marker_key(ref, created).rpartition("|")[0]  # what the keys of all its markers begin with: `}` comes after all of them
+        rows = await self._store.query(LEDGER_TABLE, ref.account, unit, f"{unit}}}", top=FORGOTTEN_AT_ONCE)
+        if rows:
+            await self._delete(ref.account, [key for row in rows for key in (row.key, _key(_marker(row).ref))])
+        return len(rows) == FORGOTTEN_AT_ONCE
 
     async def _delete(self, account: str, keys: Sequence[str]) -> None:
         await self._store.write(LEDGER_TABLE, [Change("delete", Row(account, key)) for key in keys])
 
     async def put_batch(self, batch: Batch, *, commit: bool) -> None:
         """The header; `commit` is the write that accepts the batch."""
-        values: dict[str, Value] = {
-            "caller": batch.caller,
-            "created": batch.created,
-            "committed": commit,
-            "owed": False,
-            "slices": msgspec.json.encode(batch.slices).decode(),
-            "refused": batch.refused,
-            "accepted": batch.accepted,
-            "send_at": batch.send_at,
-            "cancelled": batch.cancelled,
-        }
-        await self._store.write(LEDGER_TABLE, [Change("upsert", Row(_batch_key(batch.id), "header", values))])
+        await self._store.write(LEDGER_TABLE, [Change("upsert", header(batch, commit=commit))])
+
+    async def mark_batch(self, batch_id: str, **values: Value) -> None:
+        """Changes a committed header."""
+        await self._store.write(LEDGER_TABLE, [Change("merge", Row(_batch_key(batch_id), "header", values))])
 
     async def batch(self, batch_id: str) -> Batch | None:
         """A committed batch."""
-        row = await self._store.get_row(LEDGER_TABLE, _batch_key(batch_id), "header")
+        row = await self._store.get_row(LEDGER_TABLE, batch_key(batch_id), "header")
         if row is None or not row.values["committed"]:
             return None
         values = {**row.values, "slices": msgspec.json.decode(str(row.values["slices"]))}
@@ -209,6 +233,11 @@ class StoredLedger:
             found += map(read_slice, rows)
         return found
 
+    async def part(self, ref: Ref, count: int) -> list[Slice]:
+        """The slice of that name and those that follow it by number."""
+        last = msgspec.structs.replace(ref, slice=ref.slice + count)
+        return list(map(read_slice, await self._store.query(LEDGER_TABLE, ref.account, _key(ref), _key(last))))
+
 
 def _settling(before: Slice, after: Slice) -> list[Change]:
     """A slice that is owed has a marker, always: both change in one transaction."""
@@ -216,6 +245,11 @@ def _settling(before: Slice, after: Slice) -> list[Change]:
         return [Change("replace", _row(after))]
     marker = _any_etag(_marker_row(after, after.due))
     return [Change("replace", _row(after)), Change("upsert" if after.owed else "delete", marker)]
+
+
+def _ticket(marker: Marker, due: float, *, again: bool) -> Change:
+    values: dict[str, Value] = {"due": due, "reissued": marker.reissued + 1 if again else marker.reissued}
+    return Change("merge", Row(marker.ref.account, _marker_key(marker.ref, marker.created), values, marker.etag))
 
 
 def _any_etag(row: Row) -> Row:
@@ -235,8 +269,24 @@ def _unit_key(marker: Marker) -> str:
     return _marker_key(marker.ref, marker.created).rpartition("|")[0]
 
 
-def _batch_key(batch_id: str) -> str:
+def batch_key(batch_id: str) -> str:
+    """The partition of what there is of a batch as a whole."""
     return f"batch|{batch_id}"
+
+
+def header(batch: Batch, *, commit: bool) -> Row:
+    values: dict[str, Value] = {
+        "caller": batch.caller,
+        "created": batch.created,
+        "committed": commit,
+        "owed": False,
+        "slices": msgspec.json.encode(batch.slices).decode(),
+        "refused": batch.refused,
+        "accepted": batch.accepted,
+        "send_at": batch.send_at,
+        "cancelled": batch.cancelled,
+    }
+    return Row(batch_key(batch.id), "header", values)
 
 
 def _row(slice_: Slice) -> Row:

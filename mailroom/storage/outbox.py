@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from mailroom.errors import StorageConflict
 from mailroom.model.message import Attachment, Message
 from mailroom.model.places import OUTBOX_CONTAINER, OUTBOX_POISON, OUTBOX_QUEUE
 from mailroom.model.row import Ticket
@@ -20,6 +21,10 @@ _DELAY_LIMIT = 6 * 86400.0  # a queue hides nothing for longer than 7 days
 
 class _TicketBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ticket: Ref
+
+
+class _IntakeTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    accept: str
 
 
 class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,10 +70,20 @@ class StoredOutbox:
 
     async def put(self, ref: Ref, messages: Sequence[Message], *, sharing: bool = False) -> None:
         """With `sharing` each mail's attachments are those that `share` has put away for all mails of the batch."""
-        body: object = tuple(messages)
-        if sharing:  # a form of its own: a version that does not know it fails on it, instead of sending mails without their attachments
-            body = _Sharing(shared_name(ref.unit), tuple(msgspec.structs.replace(message, attachments=()) for message in messages))
-        await self._store.put_blob(OUTBOX_CONTAINER, _name(ref), self._encode(body))
+        await self._store.put_blob(OUTBOX_CONTAINER, _name(ref), self._body(ref, messages, sharing))
+
+    async def put_once(self, ref: Ref, messages: Sequence[Message], *, sharing: bool = False) -> None:
+        """As `put`, but never over another body: who was frozen for long shall not write over what is accepted. Raises StorageConflict."""
+        body = self._body(ref, messages, sharing)
+        if not await self._store.put_blob(OUTBOX_CONTAINER, _name(ref), body, only_if_absent=True):
+            if await self._store.get_blob(OUTBOX_CONTAINER, _name(ref)) != body:
+                raise StorageConflict("storage_conflict", f"{_name(ref)} is there already, with other mails.")
+
+    def _body(self, ref: Ref, messages: Sequence[Message], sharing: bool) -> bytes:
+        if not sharing:
+            return self._encode(tuple(messages))
+        # a form of its own: a version that does not know it fails on it, instead of sending mails without their attachments
+        return self._encode(_Sharing(shared_name(ref.unit), tuple(msgspec.structs.replace(one, attachments=()) for one in messages)))
 
     async def share(self, batch_id: str, attachments: Sequence[Attachment]) -> None:
         await self._store.put_blob(OUTBOX_CONTAINER, shared_name(batch_id), self._encode(tuple(attachments)))
@@ -97,6 +112,11 @@ class StoredOutbox:
         """A ticket for this slice, hidden until it is due."""
         delay = min(max(0.0, due - self._store.now()), _DELAY_LIMIT)
         await self._store.put_ticket(OUTBOX_QUEUE, msgspec.json.encode(_TicketBody(ref)), delay=delay)
+
+    async def nudge_intake(self, batch_id: str, due: float = 0.0) -> None:
+        """A ticket for a batch that is accepted out of a blob."""
+        delay = max(0.0, due - self._store.now())
+        await self._store.put_ticket(OUTBOX_QUEUE, msgspec.json.encode(_IntakeTicket(batch_id)), delay=delay)
 
     async def poison(self, body: bytes, reason: str) -> None:
         """What nobody can read, with the reason, for a person to look at."""
@@ -138,6 +158,16 @@ def read_ticket(body: bytes) -> Ref | None:
     except ValueError:  # msgspec's errors are ValueErrors, and so is that of bytes that are no UTF-8
         return None
     return ref
+
+
+def read_intake(body: bytes) -> str | None:
+    """The batch whose accepting a queue message shall bring further; None when it is no such ticket."""
+    try:
+        batch_id = msgspec.json.decode(body, type=_IntakeTicket).accept
+        check_key(batch_id)
+    except ValueError:
+        return None
+    return batch_id
 
 
 def was_told(body: bytes) -> bool:
