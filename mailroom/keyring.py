@@ -94,7 +94,7 @@ class Keyring:
         wanted = self._wanted(account)
         known = await self._shared(wanted) or self._kept.get(wanted)
         if known is not None and known.good_until(self._margin) > self._now() + ahead and await self._is_good(known):
-            self._kept[wanted] = known
+            self._keep(wanted, known)
             return False
         await self._newer(wanted, known)
         return True
@@ -105,10 +105,15 @@ class Keyring:
     async def _find(self, wanted: Wanted) -> Token:
         shared = await self._shared(wanted)
         if shared is not None and await self._is_good(shared):
-            self._kept[wanted] = shared
-            record("token.reused", profile=wanted.profile.name, scope=wanted.scope, token=shared.fingerprint)
+            self._keep(wanted, shared)
             return shared
         return await self._newer(wanted, self._kept.get(wanted))
+
+    def _keep(self, wanted: Wanted, shared: Token) -> None:
+        """What the sealed cache had, and this instance did not."""
+        if self._kept.get(wanted) != shared:
+            record("token.reused", profile=wanted.profile.name, scope=wanted.scope, token=shared.fingerprint)
+        self._kept[wanted] = shared
 
     async def _newer(self, wanted: Wanted, old: Token | None) -> Token:
         """One question for who wants a token and who renews it, also where one of them comes just after the other's answer."""
