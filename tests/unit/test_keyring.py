@@ -333,3 +333,14 @@ async def test_the_timer_respects_a_refusal(house: House) -> None:
         with pytest.raises(AuthorityRefused):
             await timer.renew(ACCOUNT, 900.0)
     assert house.authority.asked == 1
+
+
+async def test_what_failed_is_an_event(house: House, events: Any) -> None:
+    """No token, and no refusal either: who looks for the reason finds it, each time that the authority was asked."""
+    house.authority.error = AuthorityDown("authority_down", "Down.", retry_after=7.0)
+    keyring = house.keyring()
+    for _ in range(2):
+        with pytest.raises(AuthorityDown):
+            await keyring.token(ACCOUNT)
+    [event] = events()
+    assert (event["event"], event["code"], event["retry_after"]) == ("token.failed", "authority_down", 7.0)
