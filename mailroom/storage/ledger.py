@@ -155,6 +155,17 @@ class StoredLedger:
             return None
         return msgspec.structs.replace(settled, etag=etag)
 
+    async def revise(self, slice_: Slice, mails: Sequence[Mail]) -> None:
+        """The mails as a person wants them; raises StorageConflict when the slice was changed meanwhile.
+
+        What is owed again has its ticket from the next sweep, when its lane has room for it.
+        """
+        after = slice_.with_mails(mails)
+        changes = [Change("replace", _row(after))]
+        if after.owed != slice_.owed:
+            changes.append(Change("upsert" if after.owed else "delete", _any_etag(_marker_row(after, 0.0))))
+        await self._store.write(LEDGER_TABLE, changes)
+
     async def put_off(self, slice_: Slice, due: float) -> None:
         """The marker tells the sweep when the slice's ticket shows now. Gone meanwhile is as good."""
         try:
@@ -216,7 +227,7 @@ class StoredLedger:
 
     async def mark_batch(self, batch_id: str, **values: Value) -> None:
         """Changes a committed header."""
-        await self._store.write(LEDGER_TABLE, [Change("merge", Row(_batch_key(batch_id), "header", values))])
+        await self._store.write(LEDGER_TABLE, [Change("merge", Row(batch_key(batch_id), "header", values))])
 
     async def batch(self, batch_id: str) -> Batch | None:
         """A committed batch."""
