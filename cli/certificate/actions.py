@@ -67,10 +67,11 @@ class Actions:
             raise BadInput("keystore_key_missing", f"{path.name} holds no private key and no certificate.", "Is it the right file?")
 
     async def show_name(self, vault: CertificateVault, name: str, version: str) -> None:
-        bundle, versions = await vault.get(name, version), await vault.versions(name)
+        newest, versions = await vault.get(name), await vault.versions(name)
+        bundle = await vault.get(name, version) if version else newest
         self.show(f"{name}, version {bundle.version}: its key {STAYS[bundle.exportable]}")
         self._describe(x509.load_der_x509_certificate(bundle.cer))
-        for line in described.versions(versions, self.now()):
+        for line in described.versions(versions, newest.version, self.now()):
             self.show(line)
 
     async def list(self, vault: CertificateVault) -> None:

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from cli.certificate.fitness import described
-from mailroom.storage.vault_answers import Item
+from mailroom.storage.vault_answers import Item, name_of
 
 SOON = 30
 
@@ -34,15 +34,16 @@ def lines(certificate: x509.Certificate, now: datetime) -> list[str]:
     return [f"  {what:<11} {said}" for what, said in facts.items()]
 
 
-def versions(items: Sequence[Item], now: datetime) -> list[str]:
-    """The newest comes first, and signs in."""
-    told = [f"  {'versions' if place == 0 else '':<11} {_version(item, now)}" for place, item in enumerate(items)]
-    return [f"{line}{', the newest' if place == 0 else ''}" for place, line in enumerate(told)]
+def versions(items: Sequence[Item], newest: str, now: datetime) -> list[str]:
+    """The newest comes first, and signs in. Two of the same second have no order but what the vault itself takes for the newest."""
+    ordered = sorted(items, key=lambda item: (version_of(item) == newest, item.attributes.created), reverse=True)
+    told = [f"{_version(item, now)}{', the newest' if version_of(item) == newest else ''}" for item in ordered]
+    return [f"  {'versions' if place == 0 else '':<11} {line}" for place, line in enumerate(told)]
 
 
 def named(items: Sequence[Item], now: datetime) -> list[str]:
     """One line for each certificate of a vault."""
-    names = [item.id.rstrip("/").split("/")[4] for item in items]
+    names = [name_of(item) for item in items]
     width = max((len(name) for name in names), default=0)
     return [f"{name:<{width}}  {_ends(item, now)}  x5t {item.x5t}" for name, item in zip(names, items, strict=True)]
 
@@ -54,13 +55,17 @@ def left(end: datetime, now: datetime) -> str:
     return f"{days} days left" + (": make a new version" if days < SOON else "")
 
 
+def version_of(item: Item) -> str:
+    return item.id.rstrip("/").split("/")[-1]
+
+
 def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _version(item: Item, now: datetime) -> str:
     made = datetime.fromtimestamp(item.attributes.created, UTC)
-    return f"{item.id.rstrip('/').split('/')[-1]}  made {made:%Y-%m-%d}  {_ends(item, now)}  x5t {item.x5t}"
+    return f"{version_of(item)}  made {made:%Y-%m-%d}  {_ends(item, now)}  x5t {item.x5t}"
 
 
 def _ends(item: Item, now: datetime) -> str:

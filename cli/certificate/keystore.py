@@ -127,10 +127,10 @@ def _unlocked(path: Path, entry: Entry, password: str, own: Password) -> Private
     try:
         return _by_either(entry, password, own)
     except WrongPassword as error:
-        detail = f"The {own.what} does not open the key {entry.alias!r} of {path.name}."
-        raise BadInput(
-            "keystore_key_password_wrong", detail, f"A key may have a password of its own: {own.option}-file or {own.option}-env."
-        ) from error
+        by = own.what if own.told else "password of the file"
+        detail = f"The {by} does not open the key {entry.alias!r} of {path.name}."
+        step = f"A key may have a password of its own: {own.option}-file or {own.option}-env."
+        raise BadInput("keystore_key_password_wrong", detail, step) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise BadInput(
             "keystore_damaged", f"The key {entry.alias!r} of {path.name} cannot be read: {_short(error)}.", "Export it once more."

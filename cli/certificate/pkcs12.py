@@ -5,6 +5,7 @@ RFC 7292. cryptography checks the password and decrypts certificates and keys; t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,7 +41,8 @@ def contents(data: bytes, password: str) -> Contents:
     """Raises WrongPassword, which may be damage as well."""
     secret = password.encode()
     try:
-        found = pkcs12.load_pkcs12(data, secret or None)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that it is BER, as older Windows writes it
+            found = pkcs12.load_pkcs12(data, secret or None)
     except ValueError as error:
         raise WrongPassword("cryptography cannot open it") from error
     certificates = [*([found.cert] if found.cert else []), *found.additional_certs]

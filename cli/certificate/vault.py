@@ -94,9 +94,7 @@ class CertificateVault:
         return decode(await self._wire.call("certificate", name, "GET", self._wire.address("certificates", name, version)), Bundle)
 
     async def versions(self, name: str) -> list[Item]:
-        """The newest first."""
-        found = [item async for item in self._wire.items("certificate", "certificates", name, "versions", name=name)]
-        return sorted(found, key=lambda item: item.attributes.created, reverse=True)
+        return [item async for item in self._wire.items("certificate", "certificates", name, "versions", name=name)]
 
     async def all(self) -> list[Item]:
         """What ends first comes first."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from cli.certificate import jks, keystore
 from cli.certificate.entry import WrongPassword
 from cli.certificate.passwords import Password
+from cli.certificate.reading import values
 from mailroom.errors import BadInput
 from tests.contract.sandbox_town import certificate
 from tests.unit.java_keystore import Key, Trusted, digest
@@ -199,10 +200,22 @@ def test_a_pfx_without_a_password(tmp_path: Path, tell: Tell) -> None:
     assert proves_itself(taken(file, tell(None), tell(None), "billing"))
 
 
+def test_lengths_that_are_left_open(tmp_path: Path, tell: Tell) -> None:
+    """BER, as Windows may write it: the end is marked instead of told."""
+    file = tmp_path / "windows.pfx"
+    whole = (GENUINE / "legacy.p12").read_bytes()
+    assert whole[:2] == b"\x30\x82"
+    file.write_bytes(b"\x30\x80" + whole[4:] + b"\0\0")
+    found = taken(file, tell(STORE), tell(None), "billing")
+    assert len(found.chain) == 2
+    assert proves_itself(found)
+
+
 PASSWORDS = st.text(max_size=30)
 ALIASES = st.text(max_size=30).filter(lambda alias: len(alias.encode("utf-16")) < 60)
 
 
+@settings(deadline=None, max_examples=40)
 @given(store=PASSWORDS, own=PASSWORDS, alias=ALIASES, version=st.sampled_from([1, 2]), trusted=st.lists(ALIASES, max_size=2))
 def test_whatever_java_wrote_is_read(store: str, own: str, alias: str, version: int, trusted: list[str]) -> None:
     """Any alias and any two passwords, of every alphabet: what went in comes out."""
@@ -214,6 +227,7 @@ def test_whatever_java_wrote_is_read(store: str, own: str, alias: str, version: 
     assert entry.unlock(own).public_key() == MADE.key.public_key()
 
 
+@settings(deadline=None, max_examples=60)
 @given(right=PASSWORDS, wrong=PASSWORDS, of_key=st.booleans())
 def test_another_password_opens_nothing(right: str, wrong: str, of_key: bool) -> None:
     """Neither the store nor a key opens by any password but its own."""
@@ -262,6 +276,13 @@ def test_a_signed_lie_is_no_crash(cut: int, number: bytes) -> None:
     except ValueError:
         return
     assert isinstance(found.entries, tuple)
+
+
+@pytest.mark.parametrize("lie", [b"\x04\x05ab", b"\x04\x84\xff\xff\xff\xffab", b"\x04", b"\x30\x80\0\0", b"\x1f\x81\x01\0"])
+def test_der_that_lies_about_its_length(lie: bytes) -> None:
+    """Too long, cut off, left open, or with a tag of several bytes: a ValueError, whatever is there."""
+    with pytest.raises(ValueError, match="to come|not read here"):
+        list(values(lie))
 
 
 def test_a_large_file_is_not_read(tmp_path: Path, tell: Tell) -> None:
