@@ -19,6 +19,7 @@ from mailroom.errors import (
     NotSent,
     ProviderError,
     Refused,
+    StorageDown,
     Throttled,
     TokenRejected,
 )
@@ -26,7 +27,7 @@ from mailroom.events import record
 from mailroom.model.account import Account, Timing
 from mailroom.model.lane import Permit
 from mailroom.model.message import Message, Outgoing, Receipt
-from mailroom.model.slice import OWED, Mail, Ref, Slice
+from mailroom.model.slice import OWED, Mail, Ref, Slice, Status
 from mailroom.model.token import Token
 from mailroom.ports import Keyring, Sender, Store
 from mailroom.storage.lanes import StoredLanes
@@ -35,7 +36,11 @@ from mailroom.storage.outbox import StoredOutbox
 from send_mail.claim import Claim, fence
 from send_mail.prepare import Prepare
 
+KNOWN_FOR = 20.0  # seconds for which a batch that was cancelled elsewhere may go on giving tickets here
+KNOWN_BATCHES = 10_000
 WINDOW = 4  # tickets of one lane alive at a time
+
+CANCELLED = NotSent("batch_cancelled", "The batch was cancelled before the mail went.", "Send it in another batch, if it shall go.")
 
 Answer = Receipt | ProviderError
 
@@ -52,7 +57,7 @@ class Deliver:
     sender_of: Callable[[Account], Sender]
     monotonic: Callable[[], float]
     new_nonce: Callable[[], str]
-    _committed: set[str] = field(default_factory=set)
+    _known: dict[str, tuple[float, bool]] = field(default_factory=dict)
 
     async def work(self, ref: Ref) -> Slice | None:
         """One ticket. The slice as it stands afterwards; None when there is no such slice, or none that this version can read."""
@@ -98,7 +103,7 @@ class Deliver:
         """Reconcile, send, settle; then the lane's next tickets."""
         outcomes, answers = await self._outcomes(claim, messages)
         rest = max(map(self._rest, answers.values()), default=0.0)
-        settled = await self.ledger.settle(claim.ours, outcomes)
+        settled, heir, full = await self._settle(claim, outcomes)
         not_before = self.store.now() + rest if rest else 0.0
         sent_to = sum(claim.ours.mails[at].recipients for at, one in answers.items() if not isinstance(one, NotSent | TokenRejected))
         await self.lanes.release(claim.account, claim.ours.claim, not_before=not_before, unsent=claim.recipients - sent_to)
@@ -106,24 +111,57 @@ class Deliver:
             self._tell(claim.account, settled.mails[at], answers.get(at))
         if settled.owed:
             await self.outbox.nudge(settled.ref, max(settled.due, not_before))
-        await self.refill(claim.account.name)
+        if heir:
+            await self.outbox.nudge(heir.ref, max(self._first(heir), not_before))
+        if not full:
+            await self.refill(claim.account.name)
         return settled
+
+    async def _settle(self, claim: Claim, outcomes: dict[int, Mail]) -> tuple[Slice, Marker | None, bool]:
+        """The settled slice; the one that has our ticket's place by the same write, if one waited; whether the lane's window is full."""
+        others = await self._others(claim)
+        waiting = [marker for marker in others if not marker.due]
+        places = WINDOW - len(others) + len(waiting) - claim.ours.settled(outcomes).owed
+        if waiting and places > 0:
+            settled = await self.ledger.settle_and_pass(claim.ours, outcomes, waiting[0], self._first(waiting[0]))
+            if settled:
+                return settled, waiting[0], places == 1 or len(waiting) == 1
+        return await self.ledger.settle(claim.ours, outcomes), None, not waiting or places <= 0
+
+    async def _others(self, claim: Claim) -> list[Marker]:
+        """The lane's oldest owed slices beside ours. Without them settling goes on; the sweep will see to their tickets."""
+        try:
+            found = await self.ledger.owed(claim.account.name, WINDOW + 1, self.committed)
+        except StorageDown:
+            return []
+        return [marker for marker in found if marker.ref != claim.ours.ref]
+
+    def _first(self, marker: Marker) -> float:
+        """When its first ticket shows."""
+        return max(marker.created, self.store.now()) if marker.scheduled else self.store.now()
 
     async def refill(self, account: str) -> None:
         """Tickets for the lane's oldest slices, so that at most WINDOW of them are alive."""
         for marker in await self.ledger.owed(account, WINDOW, self.committed):
-            due = max(marker.created, self.store.now()) if marker.scheduled else self.store.now()
+            due = self._first(marker)
             if not marker.due and await self.ledger.give_ticket(marker, due, again=False):
                 await self.outbox.nudge(marker.ref, due)
 
     async def committed(self, marker: Marker) -> bool:
-        """Whether the batch that it is of was."""
+        """Whether the batch that it is of was, and is not cancelled; known for a while, for this is asked of each of its slices."""
         unit = marker.ref.unit
-        if unit not in self._committed:
-            if await self.ledger.batch(unit) is None:
-                return False
-            self._committed.add(unit)
-        return True
+        until, counts = self._known.get(unit, (0.0, False))
+        return counts if until > self.monotonic() else await self.goes(unit)
+
+    async def goes(self, unit: str) -> bool:
+        """As it stands in storage by now."""
+        batch = await self.ledger.batch(unit)
+        if batch is None:
+            return False
+        if len(self._known) >= KNOWN_BATCHES:
+            self._known.clear()
+        self._known[unit] = self.monotonic() + KNOWN_FOR, not batch.cancelled
+        return not batch.cancelled
 
     async def _put_off(self, found: Slice, due: float) -> None:
         """A new ticket before the old one is deleted; never mere success, for whoever holds the claim may be dead.
@@ -142,6 +180,7 @@ class Deliver:
         outgoing = {at: Outgoing(claim.ours.mails[at].stamp, messages[at], accepted=claim.ours.created) for at in claim.mine}
         outcomes = await self._reconcile(claim, outgoing)
         outcomes |= self._expired(claim, [at for at in outgoing if at not in outcomes])
+        outcomes |= await self._cancelled(claim, [at for at in outgoing if at not in outcomes])
         going = {at: mail for at, mail in outgoing.items() if at not in outcomes}
         answers = await self._send(claim, going) if going else {}
         outcomes |= {at: self._settled(claim, at, answer) for at, answer in answers.items()}
@@ -155,9 +194,22 @@ class Deliver:
         if claim.ours.created + self.timing.give_up > self.store.now():
             return {}
         why = Refused("expired", "The mail could not be sent within the time allowed.", "See the account's events for the reason.")
-        mails = {at: claim.before.mails[at] for at in going if claim.before.mails[at].attempt or not claim.before.batch}
+        late = [at for at in going if claim.before.mails[at].attempt or not claim.before.batch]
+        return self._ended(claim, late, "refused", why)
+
+    def _ended(self, claim: Claim, going: Sequence[int], status: Status, why: MailroomError) -> dict[int, Mail]:
+        mails = {at: claim.before.mails[at] for at in going}
         unsent = {at: mail.doubt_since is None or claim.account.can_be_asked for at, mail in mails.items()}
-        return {at: mail.ended("refused" if unsent[at] else "held", why) for at, mail in mails.items()}
+        return {at: mail.ended(status if unsent[at] else "held", why) for at, mail in mails.items()}
+
+    async def _cancelled(self, claim: Claim, going: Sequence[int]) -> dict[int, Mail]:
+        """Who cancelled the batch has taken back what nobody had claimed; what was claimed then comes here when it would go once more."""
+        if not claim.before.batch or not going:
+            return {}
+        unit, again = claim.ours.ref.unit, any(claim.before.mails[at].attempt for at in going)
+        if again:
+            await self.goes(unit)
+        return {} if self._known.get(unit, (0.0, True))[1] else self._ended(claim, going, "cancelled", CANCELLED)
 
     async def _reconcile(self, claim: Claim, outgoing: dict[int, Outgoing]) -> dict[int, Mail]:
         """What was in doubt is asked for. What is not found may go again, and is absent here."""
