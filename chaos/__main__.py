@@ -65,7 +65,7 @@ class Run:
                 step.say(f"{self.workers} workers, seed {self.seed}")
             siege = Siege(where, up, http, self.hits)
             queue = Queue(Storage(where.storage, http), OUTBOX_QUEUE)
-            load = Load(where, up, http, queue, random.Random(f"callers {self.seed}"))
+            load = Load(where, up, http, queue, true.waiting, random.Random(f"callers {self.seed}"))
             jobs = plan(self.seed, self.mails)
             await self._fire(siege, load, true, jobs)
             await self._heal(siege, true)

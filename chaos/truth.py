@@ -34,7 +34,10 @@ class Truth:
         """Slices that are owed as their markers tell, messages on the queue, and those that lie poisoned with nobody told why."""
         poisoned = await self.store.receive(OUTBOX_POISON, hide=1)
         raw = sum("reason" not in json.loads(ticket.body) for ticket in poisoned)
-        return await self.owed() + await self.store.queue_length(OUTBOX_QUEUE) + raw
+        return await self.owed() + await self.waiting() + raw
+
+    async def waiting(self) -> int:
+        return await self.store.queue_length(OUTBOX_QUEUE)
 
     async def owed(self) -> int:
         """Slices, as their markers tell."""
