@@ -27,7 +27,9 @@ class _IntakeTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accept: str
 
 
-class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message of the poison queue, put aside for a person."""
+
     reason: str
     original: str
 
@@ -125,7 +127,7 @@ class StoredOutbox:
 
     async def put_aside(self, body: bytes, reason: str) -> bool:
         """As `poison`, but whole or not at all: False where it is too large with the reason beside it."""
-        return await self._fits(OUTBOX_POISON, msgspec.json.encode(_Told(reason[:1000], body.decode("utf-8", "replace"))))
+        return await self._fits(OUTBOX_POISON, msgspec.json.encode(Told(reason[:1000], body.decode("utf-8", "replace"))))
 
     async def put_again(self, plain: Plain) -> bool:
         """On the queue once more; False where it is too large with the count beside it."""
@@ -173,7 +175,7 @@ def read_intake(body: bytes) -> str | None:
 def was_told(body: bytes) -> bool:
     """Whether it was put aside with its reason."""
     try:
-        msgspec.json.decode(body, type=_Told)
+        msgspec.json.decode(body, type=Told)
     except ValueError:
         return False
     return True

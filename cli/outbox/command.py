@@ -1,0 +1,129 @@
+"""`mailroom outbox`: what its arguments ask for, on the storage that the functions use."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cli.outbox import decisions, text
+from cli.outbox.decisions import Decision
+from cli.outbox.mails import Found, Mails
+from cli.outbox.poison import Letter, Poison
+from mailroom import wiring
+from mailroom.errors import BadInput, NotFound
+from mailroom.model.account import Account
+from mailroom.model.slice import Mail
+from mailroom.storage.outbox import StoredOutbox
+
+WAITING = frozenset({"held", "in_doubt"})
+
+
+async def run(given: argparse.Namespace) -> int:
+    """Raises BadSettings and what the outbox raises."""
+    async with wiring.client():
+        timing, store = wiring.settings().timing, wiring.store()
+        mails = Mails(store, wiring.ledger(), timing.grace)
+        outbox = Outbox(
+            mails, Poison(store), wiring.outbox(), wiring.settings().accounts, timing.give_up, lambda line: print(line, flush=True)
+        )
+        match given.way:
+            case "list":
+                await outbox.list_all(given.account, every=given.every)
+            case "show":
+                await outbox.show(given.id, given.account)
+            case "requeue":
+                for name in given.id:
+                    await outbox.requeue(name, given.account, given.instead)
+            case "drop":
+                for name in given.id:
+                    await outbox.drop(name, given.account)
+            case "resolve":
+                await outbox.resolve(given.id, given.account, given.decision)
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """`accounts` are those of accounts.toml; `say` prints a line."""
+
+    mails: Mails
+    poison: Poison
+    bodies: StoredOutbox
+    accounts: Mapping[str, Account]
+    give_up: float
+    say: Callable[[str], None]
+
+    async def list_all(self, account: str | None, *, every: bool = False) -> None:
+        waiting = 0
+        known = await self.mails.accounts()
+        if account and account not in {*known, *self.accounts}:
+            raise NotFound("account_unknown", f"There is no account {account!r}.", f"Known are {', '.join({*known, *self.accounts})}.")
+        for name in [account] if account else known:
+            waiting += await self._list(name, every=every)
+        letters = await self.poison.letters() if account is None else []
+        for line in text.poison(letters) if letters else ():
+            self.say(line)
+        for detail in self.mails.newer:
+            self.say(f"not read: {detail}")
+        self.say(f"{waiting + len(letters)} wait for a person." if waiting or letters else "Nothing waits for a person.")
+
+    async def _list(self, account: str, *, every: bool) -> int:
+        counts: Counter[str] = Counter()
+        shown: list[str] = []
+        async for found in self.mails.of(account):
+            counts[found.mail.status] += 1
+            if found.mail.status in WAITING or (every and found.mail.status != "sent"):
+                shown += text.line(found)
+        self.say(text.account(account, counts))
+        for line in shown:
+            self.say(line)
+        return counts["held"]
+
+    async def show(self, name: str, account: str | None) -> None:
+        found = await self._find(name, account)
+        if isinstance(found, Letter):
+            self.say(text.joined(text.letter(found)))
+            return
+        bodies = await self.bodies.get(found.slice_.ref)
+        self.say(text.joined(text.mail(found, bodies[found.at] if bodies else None)))
+
+    async def requeue(self, name: str, account: str | None, instead: bytes | None = None) -> None:
+        found = await self._find(name, account)
+        if isinstance(found, Letter):
+            await self.poison.put_back(found, instead)
+            self.say(f"{found.id}: on the queue again")
+            return
+        if instead is not None:
+            raise BadInput("argument_unfit", f"{name} is a mail in the ledger, whose body stays as it is.", "Send a corrected one anew.")
+        mail = await self._change(found, lambda one: decisions.requeued(one, self._account(one), self._now(), self.give_up))
+        self.say(f"{mail.id}: {'asked for first, then it goes' if mail.status == 'in_doubt' else 'goes'} within a minute or two")
+
+    async def drop(self, name: str, account: str | None) -> None:
+        found = await self._find(name, account)
+        if isinstance(found, Letter):
+            await self.poison.drop(found)
+            self.say(f"{found.id}: deleted")
+            return
+        mail = await self._change(found, decisions.cancelled)
+        self.say(f"{mail.id}: cancelled" + (f" ({mail.next_step.rstrip('.').lower()})" if mail.next_step else ""))
+
+    async def resolve(self, name: str, account: str | None, decision: Decision) -> None:
+        found = await self.mails.find(name, account)
+        mail = await self._change(found, lambda one: decisions.resolved(one, decision, self._account(one), self._now(), self.give_up))
+        self.say(f"{mail.id}: {'goes within a minute or two' if mail.status == 'pending' else mail.status}")
+
+    async def _find(self, name: str, account: str | None) -> Found | Letter:
+        letter = await self.poison.find(name) if account is None else None
+        return letter or await self.mails.find(name, account)
+
+    async def _change(self, found: Found, decide: Callable[[Found], Mail]) -> Mail:
+        """By its stamp, which no other mail has."""
+        return await self.mails.change(found.mail.stamp, found.slice_.ref.account, decide)
+
+    def _account(self, found: Found) -> Account | None:
+        return self.accounts.get(found.slice_.ref.account)
+
+    def _now(self) -> float:
+        return self.mails.store.now()
