@@ -11,14 +11,32 @@ from send_mail.line import Owed
 DAY = 86400.0
 
 
+class Tally:
+    """Mails and recipients by account."""
+
+    def __init__(self) -> None:
+        self._mails: Counter[str] = Counter()
+        self._recipients: Counter[str] = Counter()
+
+    def __bool__(self) -> bool:
+        return bool(self._mails)
+
+    def add(self, account: str, recipients: int) -> None:
+        self._mails[account] += 1
+        self._recipients[account] += recipients
+
+    def seconds(self, accounts: Mapping[str, Account]) -> float:
+        """Until the last mail of the slowest account goes."""
+        known = [name for name in self._mails if name in accounts]
+        return max((lane(accounts[name], self._mails[name], self._recipients[name]) for name in known), default=0.0)
+
+
 def seconds(lines: Iterable[Owed], accounts: Mapping[str, Account]) -> float:
-    """Until the last mail of the slowest account goes."""
-    mails: Counter[str] = Counter()
-    recipients: Counter[str] = Counter()
+    """What all of them take."""
+    tally = Tally()
     for line in lines:
-        mails[line.account] += 1
-        recipients[line.account] += line.recipients
-    return max((lane(accounts[name], mails[name], recipients[name]) for name in mails if name in accounts), default=0.0)
+        tally.add(line.account, line.recipients)
+    return tally.seconds(accounts)
 
 
 def lane(account: Account, mails: int, recipients: int) -> float:

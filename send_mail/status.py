@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from mailroom.errors import NotFound, StorageDown
 from mailroom.events import record
+from mailroom.model.account import Account
 from mailroom.model.batch import Batch, RefusedLine
 from mailroom.model.places import OUTBOX_CONTAINER
-from mailroom.model.slice import STATUSES, Mail, Ref, Slice
+from mailroom.model.slice import OWED, STATUSES, Mail, Ref, Slice
 from mailroom.ports import Store
 from mailroom.storage.keys import StoredKeys
 from mailroom.storage.ledger import StoredLedger
-from send_mail import schedule
+from send_mail import estimate, failures, schedule
 from send_mail.accept import refused_name
 
+SHOWN = 100  # refused mails in a batch's answer; GET /api/batches/ID/failures has all
 _UNIT = re.compile(r"[A-Za-z0-9]{1,100}")  # what callers ask for becomes a table key, which may not hold everything
 _PLACE = re.compile(rf"({_UNIT.pattern})\.([0-9]{{1,9}})\.([0-9]{{1,9}})\.([0-9]{{1,9}})")
 
@@ -29,31 +32,73 @@ class Status:
     store: Store
     ledger: StoredLedger
     keys: StoredKeys
+    accounts: Mapping[str, Account] = field(default_factory=dict)
 
     async def message(self, name: str, caller: str) -> dict[str, Any]:
         """Raises NotFound, also for what another caller made."""
-        where = await self._where(name, caller)
+        where = await self.where(name, caller)
         slice_ = await self.ledger.read(where[0]) if where else None
         if where is None or slice_ is None or slice_.caller != caller or where[1] >= len(slice_.mails) or not await self._counts(slice_):
             raise NotFound("message_unknown", f"There is no message {name!r} of yours.", "Use the id that the accepting answer gave.")
         return mail_view(slice_, slice_.mails[where[1]])
 
-    async def batch(self, batch_id: str, caller: str) -> dict[str, Any]:
+    async def header(self, batch_id: str, caller: str) -> Batch:
         """Raises NotFound, also for what another caller made."""
         batch = await self.ledger.batch(batch_id) if _UNIT.fullmatch(batch_id) else None
         if batch is None or batch.caller != caller:
             raise NotFound("batch_unknown", f"There is no batch {batch_id!r} of yours.", "Use the id that the accepting answer gave.")
-        mails = [mail for slice_ in await self.ledger.slices(batch) for mail in slice_.mails]
-        counts = Counter(mail.status for mail in mails)
+        return batch
+
+    async def batch(self, batch_id: str, caller: str) -> dict[str, Any]:
+        """Raises NotFound, also for what another caller made."""
+        batch = await self.header(batch_id, caller)
+        slices = await self.ledger.slices(batch)
+        counts = Counter(mail.status for slice_ in slices for mail in slice_.mails)
         counts["refused"] += batch.refused
-        refused = [_refused(mail) for mail in mails if mail.status == "refused"] + await self._refused_lines(batch)
-        scheduled = {"send_at": schedule.shown(batch.send_at)} if batch.send_at else {}
+        refused = [_refused(mail) for slice_ in slices for mail in slice_.mails if mail.status == "refused"]
+        refused += map(_refused, await self._refused_lines(batch))
         return {
             "id": batch.id,
             "counts": {status: counts[status] for status in STATUSES},
-            **scheduled,
-            "refused": sorted(refused, key=lambda one: one["line"]),
+            **self._times(batch, slices),
+            "refused": sorted(refused, key=lambda one: one["line"])[:SHOWN],
         }
+
+    def _times(self, batch: Batch, slices: Sequence[Slice]) -> dict[str, Any]:
+        """When it goes, how fast it has gone so far, and when it should be done; the last two while there is something to do."""
+        now, start = self.store.now(), max(batch.send_at, batch.accepted)
+        found: dict[str, Any] = {"cancelled": True} if batch.cancelled else {}
+        if batch.send_at:
+            found["send_at"] = schedule.shown(batch.send_at)
+        owed, done = estimate.Tally(), 0
+        for slice_ in slices:
+            for mail in slice_.mails:
+                done += mail.status not in OWED
+                if mail.status in OWED:
+                    owed.add(slice_.ref.account, mail.recipients)
+        if owed and batch.accepted:
+            found["eta"] = schedule.shown(max(now, start) + owed.seconds(self.accounts))
+            if now > start and not batch.cancelled:
+                found["rate"] = round(done * 60 / (now - start), 1)
+        return found
+
+    async def failures(self, batch_id: str, caller: str) -> list[dict[str, Any]]:
+        """Every mail of the batch that did not go and will not by itself. Raises NotFound."""
+        batch = await self.header(batch_id, caller)
+        found = [view for slice_ in await self.ledger.slices(batch) for view in failures.of_slice(slice_)]
+        return found + failures.of_lines(await self._refused_lines(batch))
+
+    async def anywhere(self, name: str, callers: Sequence[str], accounts: Iterable[str]) -> tuple[Slice, int]:
+        """For who may decide: a mail by its id in the words of one of these callers, or by the name that we gave it. Raises NotFound."""
+        places = [await self.where(name, caller) for caller in callers]
+        if _UNIT.fullmatch(name):
+            places += [(Ref(account, name), 0) for account in accounts]
+        for ref, at in filter(None, places):
+            slice_ = await self.ledger.read(ref)
+            if slice_ is not None and at < len(slice_.mails) and await self._counts(slice_):
+                return slice_, at
+        step = "Use the id that the accepting answer gave, with ?caller=CLIENT_ID where another application chose it."
+        raise NotFound("message_unknown", f"There is no message {name!r}.", step)
 
     async def accepted(self, batch: Batch) -> dict[str, Any]:
         """As `batch`, for the answer that accepts it: where storage fails by then, what is known all the same.
@@ -71,12 +116,12 @@ class Status:
         """A batch's mails are there before its commit, but nothing of it is accepted."""
         return not slice_.batch or await self.ledger.batch(slice_.ref.unit) is not None
 
-    async def _refused_lines(self, batch: Batch) -> list[dict[str, Any]]:
+    async def _refused_lines(self, batch: Batch) -> list[RefusedLine]:
         body = await self.store.get_blob(OUTBOX_CONTAINER, refused_name(batch.id)) if batch.refused else None
-        lines = msgspec.json.decode(body, type=list[RefusedLine]) if body else []
-        return [_refused(line) for line in lines]
+        return msgspec.json.decode(body, type=list[RefusedLine]) if body else []
 
-    async def _where(self, name: str, caller: str) -> tuple[Ref, int] | None:
+    async def where(self, name: str, caller: str) -> tuple[Ref, int] | None:
+        """The slice and the place in it of a mail that this caller named, or that its batch or ourselves have named."""
         entry = await self.keys.find("id", caller, name)
         if entry is not None:
             return Ref(entry.account, entry.unit, entry.slice), entry.index

@@ -12,6 +12,7 @@ from mailroom.model.slice import OWED
 from mailroom.storage.ledger import Marker
 from mailroom.storage.outbox import Plain, read_ticket, was_told
 from send_mail import parse
+from send_mail.decide import Decide
 from send_mail.deliver import WINDOW, Deliver
 
 REISSUES = 10
@@ -56,6 +57,10 @@ class Sweep:
     async def _counts(self, marker: Marker) -> bool:
         if await self.deliver.committed(marker):
             return True
+        batch = await self.deliver.ledger.batch(marker.ref.unit)
+        if batch is not None and batch.cancelled:  # by somebody who was cut off before all of it was
+            await Decide(self.deliver).cancel_slices(batch)
+            return False
         if marker.created + ABANDONED < self.deliver.store.now():
             await self.deliver.ledger.forget_unit(marker)
         return False

@@ -16,8 +16,9 @@ from mailroom.model.message import Message
 from mailroom.model.places import OUTBOX_QUEUE
 from mailroom.model.slice import Slice
 from mailroom.storage.outbox import Plain, read_ticket
-from send_mail import estimate, parse
+from send_mail import estimate, failures, parse
 from send_mail.accept import QUEUE, Accept, request_hash
+from send_mail.decide import Decide, decided
 from send_mail.deliver import Deliver, nonces
 from send_mail.posted import Poster, rehearsed
 from send_mail.status import Status, mail_view
@@ -55,7 +56,7 @@ def accept() -> Accept:
 
 @wiring.once
 def status() -> Status:
-    return Status(wiring.store(), wiring.ledger(), wiring.keys())
+    return Status(wiring.store(), wiring.ledger(), wiring.keys(), wiring.settings().accounts)
 
 
 @blueprint.route("messages", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
@@ -127,6 +128,64 @@ async def get_batch(req: func.HttpRequest, context: func.Context) -> func.HttpRe
         return _json(200, await status().batch(req.route_params["id"], caller.client_id))
 
     return await _answered(req, context, answer)
+
+
+@blueprint.route("batches/{id}", methods=["DELETE"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.function_name("delete_batch")
+async def delete_batch(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """Cancels it: what is not being sent by now is not sent at all."""
+
+    async def answer(req: func.HttpRequest) -> func.HttpResponse:
+        caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
+        batch = await status().header(req.route_params["id"], caller.client_id)
+        await Decide(deliver()).cancel(batch)
+        return _json(200, await status().batch(batch.id, caller.client_id))
+
+    return await _answered(req, context, answer)
+
+
+@blueprint.route("batches/{id}/retry", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.function_name("retry_batch")
+async def retry_batch(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """Mails that the provider refused are tried once more."""
+
+    async def answer(req: func.HttpRequest) -> func.HttpResponse:
+        caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
+        batch = await status().header(req.route_params["id"], caller.client_id)
+        retried = await Decide(deliver()).retry(batch)
+        return _json(202, {"retried": retried, **await status().batch(batch.id, caller.client_id)})
+
+    return await _answered(req, context, answer)
+
+
+@blueprint.route("batches/{id}/failures", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.function_name("get_failures")
+async def get_failures(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    async def answer(req: func.HttpRequest) -> func.HttpResponse:
+        caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
+        form = failures.chosen(req.params.get("format"), req.headers.get("Accept"))
+        body = failures.written(await status().failures(req.route_params["id"], caller.client_id), form)
+        return func.HttpResponse(body, mimetype=failures.FORMATS[form])
+
+    return await _answered(req, context, answer)
+
+
+@blueprint.route("messages/{id}/resolve", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@blueprint.function_name("resolve_message")
+async def resolve_message(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """A person says what a held mail is."""
+    return await _answered(req, context, _resolve_message)
+
+
+async def _resolve_message(req: func.HttpRequest) -> func.HttpResponse:
+    caller = await wiring.gate().admit(req.headers.get("Authorization"), "manage")
+    decision = decided(req.get_body())
+    whose = [caller.client_id, *([req.params["caller"]] if "caller" in req.params else [])]
+    accounts = [name for name in wiring.settings().accounts if caller.may_use(name)]
+    found, at = await status().anywhere(req.route_params["id"], whose, accounts)
+    wiring.gate().allow(caller, found.ref.account)
+    slice_ = await Decide(deliver()).resolve(found.ref, at, decision, caller.name)
+    return _json(200, mail_view(slice_, slice_.mails[at]))
 
 
 @blueprint.queue_trigger("msg", OUTBOX_QUEUE, "AzureWebJobsStorage")
