@@ -12,7 +12,7 @@ from cli.outbox.decisions import Decision
 from cli.outbox.mails import Found, Mails
 from cli.outbox.poison import Letter, Poison
 from mailroom import wiring
-from mailroom.errors import BadInput, NotFound
+from mailroom.errors import BadInput, Conflict, NotFound
 from mailroom.model.account import Account
 from mailroom.model.slice import Mail
 from mailroom.storage.outbox import StoredOutbox
@@ -97,6 +97,7 @@ class Outbox:
             return
         if instead is not None:
             raise BadInput("argument_unfit", f"{name} is a mail in the ledger, whose body stays as it is.", "Send a corrected one anew.")
+        await self._keep(found)
         mail = await self._change(found, lambda one: decisions.requeued(one, self._account(one), self._now(), self.give_up))
         self.say(f"{mail.id}: {'asked for first, then it goes' if mail.status == 'in_doubt' else 'goes'} within a minute or two")
 
@@ -111,6 +112,8 @@ class Outbox:
 
     async def resolve(self, name: str, account: str | None, decision: Decision) -> None:
         found = await self.mails.find(name, account)
+        if decision == "resend":
+            await self._keep(found)
         mail = await self._change(found, lambda one: decisions.resolved(one, decision, self._account(one), self._now(), self.give_up))
         self.say(f"{mail.id}: {'goes within a minute or two' if mail.status == 'pending' else mail.status}")
 
@@ -121,6 +124,16 @@ class Outbox:
     async def _change(self, found: Found, decide: Callable[[Found], Mail]) -> Mail:
         """By its stamp, which no other mail has."""
         return await self.mails.change(found.mail.stamp, found.slice_.ref.account, decide)
+
+    async def _keep(self, found: Found) -> None:
+        """Before it is owed again: its body must be there, and its batch for as long. Raises Conflict."""
+        if await self.bodies.get(found.slice_.ref) is None:
+            raise Conflict("body_missing", f"The body of {found.mail.id} is no longer in storage.", "Send it again as a new mail.")
+        batch = await self.mails.ledger.batch(found.slice_.ref.unit) if found.slice_.batch else None
+        if batch is not None and batch.cancelled:
+            raise Conflict("batch_cancelled", f"The batch of {found.mail.id} was cancelled.", "Send what shall go in another batch.")
+        if batch is not None:
+            await self.mails.ledger.mark_batch(batch.id, created=max(batch.created, self._now()))
 
     def _account(self, found: Found) -> Account | None:
         return self.accounts.get(found.slice_.ref.account)

@@ -6,7 +6,9 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from mailroom.errors import BadInput, Conflict, LedgerNewer, NotFound, StorageConflict
+import msgspec
+
+from mailroom.errors import BadInput, Conflict, LedgerNewer, NotFound
 from mailroom.model.places import LEDGER_TABLE
 from mailroom.model.slice import Mail, Slice
 from mailroom.ports import Store
@@ -80,13 +82,16 @@ class Mails:
         for _ in range(TRIES):
             found = await self.find(name, account)
             changed = decide(found)
-            mails = [changed if at == found.at else mail for at, mail in enumerate(found.slice_.mails)]
-            try:
-                await self.ledger.revise(found.slice_, mails)
-            except StorageConflict:
-                continue
-            return changed
+            if await self.ledger.amend([(found.slice_, self._with(found, changed))]):
+                return changed
         raise Conflict("mail_busy", f"Somebody else keeps changing {name!r}.", "Try again a little later.")
+
+    def _with(self, found: Found, changed: Mail) -> Slice:
+        """What is owed again may be tried for as long as what was just accepted; a question asks since when the mail was."""
+        after = found.slice_.with_mails(changed if at == found.at else mail for at, mail in enumerate(found.slice_.mails))
+        if found.slice_.owed or not after.owed or changed.doubt_since is not None:
+            return after
+        return msgspec.structs.replace(after, created=self.store.now())
 
     async def _counts(self, slice_: Slice) -> bool:
         """What was cut off before its commit was never accepted."""

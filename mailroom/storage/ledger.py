@@ -155,17 +155,6 @@ class StoredLedger:
             return None
         return msgspec.structs.replace(settled, etag=etag)
 
-    async def revise(self, slice_: Slice, mails: Sequence[Mail]) -> None:
-        """The mails as a person wants them; raises StorageConflict when the slice was changed meanwhile.
-
-        What is owed again has its ticket from the next sweep, when its lane has room for it.
-        """
-        after = slice_.with_mails(mails)
-        changes = [Change("replace", _row(after))]
-        if after.owed != slice_.owed:
-            changes.append(Change("upsert" if after.owed else "delete", _any_etag(_marker_row(after, 0.0))))
-        await self._store.write(LEDGER_TABLE, changes)
-
     async def put_off(self, slice_: Slice, due: float) -> None:
         """The marker tells the sweep when the slice's ticket shows now. Gone meanwhile is as good."""
         try:

@@ -17,6 +17,7 @@ from mailroom.model.account import Timing
 from mailroom.model.places import OUTBOX_POISON, OUTBOX_QUEUE
 from mailroom.model.slice import Ref
 from send_mail.accept import QUEUE
+from send_mail.line import Line
 from tests.sending import Room, message
 
 HOLDS: dict[str, Any] = {"provider": "smtp", "permissions": frozenset({"SMTP.Send"})}  # one whose sent mails nobody can look up
@@ -155,7 +156,7 @@ async def test_what_may_have_been_sent_is_asked_for_first(desk: Desk, script: st
 
 async def test_where_nobody_can_be_asked_a_person_says_it() -> None:
     """Requeueing what may have been sent is refused with the way out; each decision of a person does what it says."""
-    for decision, status, copies in (("sent", "sent", 0), ("resend", "sent", 1), ("cancel", "cancelled", 0)):
+    for decision, status, copies in (("sent", "sent", 0), ("resend", "sent", 1), ("refused", "refused", 0)):
         desk = Desk(**HOLDS)
         await desk.post("m1", "lost before")
         refusal = await desk.refusal(lambda outbox: outbox.requeue("m1", None))
@@ -202,14 +203,47 @@ async def test_what_is_being_sent_is_left_alone(desk: Desk) -> None:
 
 
 async def test_what_the_sending_room_would_end_at_once_is_not_requeued(desk: Desk) -> None:
-    """A mail whose time is over, and one whose account is gone, say what to do instead."""
+    """A mail whose account is gone, or whose body is, says what to do instead."""
     await held_by_the_sweep(desk)
     accounts = desk.room.deliver.accounts
     billing = accounts.pop("billing")  # type: ignore[attr-defined]
     assert (await desk.refusal(lambda outbox: outbox.requeue("m1", None))).code == "account_unknown"
     accounts["billing"] = billing  # type: ignore[index]
+    desk.room.fake.blobs.clear()
+    assert (await desk.refusal(lambda outbox: outbox.requeue("m1", None))).code == "body_missing"
+
+
+async def test_an_old_mail_begins_anew(desk: Desk) -> None:
+    """Held for longer than a mail may wait, it goes all the same once somebody wants it to."""
+    await held_by_the_sweep(desk)
     desk.room.pass_time(desk.room.timing.give_up)
+    await desk.told(lambda outbox: outbox.requeue("m1", None))
+    await desk.rest()
+    assert (await desk.status("m1"), desk.copies) == ("sent", 1)
+
+
+async def test_an_old_mail_in_doubt_is_for_a_person(desk: Desk) -> None:
+    """Asked for, and not found, it would only expire: who has looked may send it again."""
+    desk.room.provider.answers_questions = False
+    await desk.post("m1", "lost before")
+    for _ in range(60):
+        desk.room.pass_time(3600.0)
+        await desk.room.work_off()
+    assert await desk.status("m1") == "held"
     assert (await desk.refusal(lambda outbox: outbox.requeue("m1", None))).code == "mail_expired"
+    desk.room.provider.answers_questions = True
+    await desk.told(lambda outbox: outbox.resolve("m1", None, "resend"))
+    await desk.rest()
+    assert (await desk.status("m1"), desk.copies) == ("sent", 1)
+
+
+async def test_a_mail_of_a_cancelled_batch_stays_where_it_is(desk: Desk) -> None:
+    """Nobody sends half of what somebody has called off."""
+    desk.room.provider.script = ["refused"]
+    batch = await desk.room.accept.batch([Line(1, message("m1"))], [], "crm", "hash")
+    await desk.room.work_off()
+    await desk.room.ledger.mark_batch(batch.id, cancelled=True)
+    assert (await desk.refusal(lambda outbox: outbox.requeue("m1", None))).code == "batch_cancelled"
 
 
 async def test_a_decision_loses_no_race(desk: Desk) -> None:
@@ -217,16 +251,15 @@ async def test_a_decision_loses_no_race(desk: Desk) -> None:
     await desk.post("m1", "not sent")
     desk.room.pass_time(10.0)
     outbox = desk.outbox
-    revise = desk.room.ledger.revise
 
     class Late:
         def __getattr__(self, name: str) -> Any:
             return getattr(desk.room.ledger, name)
 
-        async def revise(self, *args: Any) -> None:
+        async def amend(self, changes: Any) -> bool:
             desk.room.provider.script.clear()
-            await desk.room.deliver.work(args[0].ref)
-            await revise(*args)
+            await desk.room.deliver.work(changes[0][0].ref)
+            return await desk.room.ledger.amend(changes)
 
     object.__setattr__(outbox.mails, "ledger", Late())
     with pytest.raises(BadInput, match="m1 is sent"):
