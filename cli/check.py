@@ -116,7 +116,7 @@ async def _certificate(name: str, house: House, *, stays: bool) -> Line:
     except MailroomError as error:
         return _failed("certificate", error)
     days = (found.not_after - datetime.now(UTC)).days
-    todo = f"Make a new version of {name} in the vault and register it with the app before then." if days < SOON else ""
+    todo = f"Make a new version (`mailroom certificate make {name}`) and register it with the app before then." if days < SOON else ""
     where = "is in the vault, where its key stays" if stays else "is in the vault"
     said = f"{name} {where}, thumbprint {found.thumbprint_sha1}, ends {found.not_after:%Y-%m-%d} (in {days} days)"
     return Line(True, "certificate", said, todo)

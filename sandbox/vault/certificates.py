@@ -68,6 +68,9 @@ class Certificates:
         if not isinstance(body.get("value"), str):
             raise bad_parameter("Property value is missing or no string.")
         key, certificate, content_type = pfx.decode(body["value"], body.get("pwd"))
+        asked = ((body.get("policy") or {}).get("secret_props") or {}).get("contentType") or pfx.PFX
+        if asked != content_type:  # it takes the policy's word for what the value is
+            raise bad_parameter(f"The specified X.509 certificate content can not be read as {asked}.")
         policy = pfx.complete(body.get("policy"), certificate, key, issuer="Unknown", content_type=content_type)
         kept = self.vault.add_certificate(name, key, certificate, policy, **_settable(body))
         return JSONResponse(_bundle(request, kept))

@@ -272,7 +272,7 @@ async def test_a_renewal_is_a_new_version(town: Town) -> None:
 
 @pytest.mark.parametrize("form", ["pfx", "pfx with password", "pem"])
 async def test_a_certificate_is_imported(town: Town, form: str) -> None:
-    """A PFX, with or without a password, or a PEM comes in and can be read back in the same form."""
+    """A PFX, with or without a password, or a PEM, which only the policy makes one, comes in and can be read back in the same form."""
     own = certificate()
     body: dict[str, Any] = {"value": own.key_pem + own.pem}
     if form != "pem":
@@ -281,6 +281,9 @@ async def test_a_certificate_is_imported(town: Town, form: str) -> None:
         body = {"value": base64.b64encode(pkcs12.serialize_key_and_certificates(None, own.key, own.certificate, None, locked)).decode()}
         body |= {"pwd": password.decode()} if password else {}
     name = "imported-" + form.replace(" ", "-")
+    if form == "pem":
+        assert (await town.ask("POST", f"/certificates/{name}/import", json=body)).status_code == 400
+        body |= {"policy": {"secret_props": {"contentType": "application/x-pem-file"}}}
     imported = await town.ask("POST", f"/certificates/{name}/import", json=body)
     assert base64.b64decode(imported.json()["cer"]) == own.der
     secret = (await town.ask("GET", f"/secrets/{name}")).json()
