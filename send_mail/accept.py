@@ -93,7 +93,14 @@ class Accept:
         born = Slice(ref=ref, caller=caller, mails=(mail,), created=self.deliver.store.now())
         opened, put = self.deliver.ledger.open(ref.account), self.deliver.outbox.put(ref, [message])
         _, _, claim = await asyncio.gather(opened, put, self._claim(account, born, message, caller))
+        if isinstance(claim, float) and claim > born.created:
+            born = await self._waiting(account, born, claim)
         return await self._born(born, claim, message)
+
+    async def _waiting(self, account: Account, born: Slice, until: float) -> Slice:
+        """A mail whose lane has no room for it now says why, and until when."""
+        lane = await self.deliver.lanes.look(account)
+        return born.with_mails(mail.pending(until, lane.reason(born.created, until)) for mail in born.mails)
 
     async def _claim(self, account: Account, born: Slice, message: Message, caller: str) -> Claim | float:
         """A mail whose uploads make it large takes longer than who asks can wait: its ticket sends it."""

@@ -102,11 +102,11 @@ class Deliver:
     async def attempt(self, claim: Claim, messages: Sequence[Message] | None = None) -> Slice:
         """Reconcile, send, settle; then the lane's next tickets."""
         outcomes, answers = await self._outcomes(claim, messages)
-        rest = max(map(self._rest, answers.values()), default=0.0)
+        rest, why = max(((self._rest(answer), getattr(answer, "code", "")) for answer in answers.values()), default=(0.0, ""))
         settled, heir, full = await self._settle(claim, outcomes)
         not_before = self.store.now() + rest if rest else 0.0
         sent_to = sum(claim.ours.mails[at].recipients for at, one in answers.items() if not isinstance(one, NotSent | TokenRejected))
-        await self.lanes.release(claim.account, claim.ours.claim, not_before=not_before, unsent=claim.recipients - sent_to)
+        await self.lanes.release(claim.account, claim.ours.claim, not_before=not_before, why=why, unsent=claim.recipients - sent_to)
         for at in claim.mine:
             self._tell(claim.account, settled.mails[at], answers.get(at))
         if settled.owed:

@@ -144,6 +144,7 @@ def mail_view(slice_: Slice, mail: Mail) -> dict[str, Any]:
         "batch": slice_.ref.unit if slice_.batch else None,
         "line": mail.line,
         "attempts": mail.attempt,
+        "due": schedule.shown(mail.due) if mail.due and mail.status in ("pending", "in_doubt") else None,
         "path": mail.path,
         "provider_id": mail.provider_id,
         "request_id": mail.request_id,

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mailroom.errors import NotSent
+
 SINGLES_SHARE = 0.2
 SINGLES_AHEAD = 5.0
 SINGLES_SEEN = 60.0
@@ -33,6 +35,7 @@ class Lane(msgspec.Struct, frozen=True):
     not_before: float = 0.0
     permits: tuple[Permit, ...] = ()
     hours: tuple[tuple[int, int], ...] = ()  # the hour since the epoch, and its recipients; the oldest first
+    why: str = ""  # the code of what made it rest until `not_before`
 
     def take(
         self, now: float, rate: float, mails: int, permit: Permit, *, single: bool, permits: int = 4, recipients: int = 0, a_day: int = 0
@@ -94,8 +97,20 @@ class Lane(msgspec.Struct, frozen=True):
             self, permits=tuple(msgspec.structs.replace(p, until=until) if p.nonce == nonce else p for p in self.permits)
         )
 
-    def pause(self, until: float) -> Lane:
-        return msgspec.structs.replace(self, not_before=max(self.not_before, until))
+    def pause(self, until: float, why: str = "") -> Lane:
+        if until <= self.not_before:
+            return self
+        return msgspec.structs.replace(self, not_before=until, why=why)
+
+    def reason(self, now: float, until: float) -> NotSent:
+        """Why a mail that `take` put off has to wait until then."""
+        by_itself = "It goes by itself then."
+        if until == self.not_before > now:
+            after = f" after {self.why}" if self.why else ""
+            return NotSent("lane_paused", f"The mailbox rests{after}.", f"{by_itself} The account's events tell more.")
+        if until in {_ends(hour) for hour, _ in self.hours}:
+            return NotSent("lane_spent", "It has had its recipients of 24 hours.", f"{by_itself} Raise `recipients_a_day` if it may.")
+        return NotSent("lane_busy", "Other mails of this mailbox are ahead.", f"{by_itself} Raise its `rate` if it may send faster.")
 
 
 def _ends(hour: int) -> float:

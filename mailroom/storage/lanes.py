@@ -46,12 +46,15 @@ class StoredLanes:
             return None
         return later or self._store.now() + random.uniform(0.2, 1.0)  # noqa: S311  # spreads who lost a race, keeps no secret
 
-    async def release(self, account: Account, nonce: str, *, not_before: float = 0.0, unsent: int = 0) -> None:
-        """The permit back, and the recipients to whom nothing was sent; with `not_before` the whole lane waits until then.
+    async def release(self, account: Account, nonce: str, *, not_before: float = 0.0, why: str = "", unsent: int = 0) -> None:
+        """The permit back, and the recipients to whom nothing was sent; with `not_before` the whole lane waits until then, and knows why.
 
         Losing every race leaves the permit to expire.
         """
-        await self._change(account, lambda lane: lane.release(nonce, unsent).pause(not_before))
+        await self._change(account, lambda lane: lane.release(nonce, unsent).pause(not_before, why))
+
+    async def look(self, account: Account) -> Lane:
+        return _read(await self._store.get_row(LANES_TABLE, account.name, account.provider))
 
     async def extend(self, account: Account, nonce: str, until: float) -> None:
         """The permit lives as long as its claim. Losing every race lets it expire early."""
@@ -93,6 +96,8 @@ def _write(account: Account, lane: Lane, row: Row | None) -> Change:
         "not_before": lane.not_before,
         "permits": msgspec.json.encode(lane.permits).decode(),
     }
+    if lane.why:
+        values["why"] = lane.why
     if lane.hours:
         values["hours"] = msgspec.json.encode(lane.hours).decode()
     changed = Row(account.name, account.provider, values, row.etag if row else "")

@@ -12,6 +12,19 @@ def permit(name: str, weight: int = 1, until: float = NOW + 60) -> Permit:
     return Permit(name, weight, until)
 
 
+def test_a_lane_says_why_it_makes_a_mail_wait() -> None:
+    """Whoever is put off learns which of the lane's reasons it was."""
+    permit, codes = Permit("p", 1, NOW + 60), []
+    resting = Lane().pause(NOW + 30, "throttled").pause(NOW + 10, "vault_down")
+    spent = Lane(hours=((int(NOW // 3600), 100),))
+    for lane, a_day in ((resting, 0), (Lane(permits=(permit,) * 4), 0), (Lane(shared=NOW + 60), 0), (spent, 100)):
+        until = lane.take(NOW, 30.0, 1, permit, single=False, recipients=1, a_day=a_day)
+        assert isinstance(until, float)
+        codes.append(lane.reason(NOW, until).code)
+    assert codes == ["lane_paused", "lane_busy", "lane_busy", "lane_spent"]
+    assert "throttled" in resting.reason(NOW, NOW + 30).detail
+
+
 def test_four_requests_are_in_flight_at_most() -> None:
     """A fifth request to the same mailbox waits until one comes back."""
     lane = Lane()

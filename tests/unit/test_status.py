@@ -68,6 +68,22 @@ async def test_a_refused_mail_tells_why(room: Room) -> None:
     assert (view["status"], view["code"], view["detail"]) == ("refused", "recipient_invalid", "No such address.")
 
 
+async def test_a_mail_that_waits_says_why_and_until_when(room: Room) -> None:
+    """A mail that meets a lane that rests is pending with the lane's reason; one in doubt tells when it is asked for."""
+    room.provider.script = ["429", "ok"]
+    await room.accept.single(message("m1"), "crm", "hash")
+    assert (await room.status.message("m1", "crm"))["due"] == "2023-11-14T22:13:30Z"  # a grace later
+    await room.accept.single(message("m2"), "crm", "hash")
+    view = await room.status.message("m2", "crm")
+    assert (view["status"], view["code"], view["due"]) == ("pending", "lane_paused", "2023-11-14T22:13:25Z")
+    assert "throttled" in view["detail"]
+    assert "by itself" in view["next_step"]
+    room.pass_time(5.0)
+    await room.work_off()
+    sent = await room.status.message("m2", "crm")
+    assert (sent["status"], "due" in sent, "code" in sent) == ("sent", False, False)
+
+
 async def test_a_mail_without_an_id_is_found_by_the_one_it_got(room: Room) -> None:
     """The id that the accepting answer gave leads back to the mail."""
     slice_ = await room.accept.single(message(), "crm", "hash")
