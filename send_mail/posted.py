@@ -61,7 +61,7 @@ class Poster:
         shared = await self._pinned(parse.attachments(asked.attachments))
 
         def merged() -> tuple[Sequence[Owed], list[RefusedLine]]:
-            return batches.merged(Merge.of(asked, shared), asked.rows, self._check, partial=self.partial, spread=spread)
+            return batches.merged(Merge.of(asked, shared), templates.in_time(asked.rows), self._check, partial=self.partial, spread=spread)
 
         return Posted(*await asyncio.to_thread(merged), shared, asked)
 

@@ -6,7 +6,8 @@ which may be a hundred times larger than the request that they come of, never li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from send_mail.recipients import Row, from_csv, from_json
 if TYPE_CHECKING:
     from send_mail.bounds import Meter
 
+BATCH_SECONDS = 100.0  # of the processor, for all mails of a batch: the platform ends a request after 230
 TEMPLATE_LIMIT = 256 * 1024  # characters of all fields together
 _MARKS = ("{{", "{%", "{#")
 
@@ -179,6 +181,16 @@ class Merged:
     @property
     def message(self) -> Message:
         return self.draw()
+
+
+def in_time(rows: Iterable[tuple[int, Row]], clock: Callable[[], float] = time.thread_time) -> Iterator[tuple[int, Row]]:
+    """The same rows, while drawing them takes no longer than a request may. Raises BadInput."""
+    ends = clock() + BATCH_SECONDS
+    for number, row in rows:
+        if clock() > ends:
+            what = f"After {BATCH_SECONDS:g} seconds the template was drawn for the recipients before line {number}, and not for all."
+            raise BadInput("template_too_slow", what, "Split the batch, or let the template do less.", field="template")
+        yield number, row
 
 
 def _draw(field: str, value: Any, environment: Any) -> Draw:

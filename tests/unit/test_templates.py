@@ -243,3 +243,12 @@ def test_days_are_counted_where_a_mailbox_has_a_daily_limit() -> None:
     account = Room(rate=30.0, recipients_a_day=10_000).account
     assert estimate.lane(account, 25_000, 25_000) == 2 * 86400 + (5_000 - 1) * 2
     assert (estimate.lane(account, 10_000, 10_000), estimate.lane(account, 0, 0)) == (9_999 * 2, 0.0)
+
+
+def test_a_template_that_is_slow_for_all_is_stopped() -> None:
+    """Each mail within its bounds, and all of them more than a request's time: the batch is refused, by its own code."""
+    ticks = iter(range(0, 10_000, 30))
+    with pytest.raises(BadInput) as caught:
+        list(templates.in_time(((number, {}) for number in range(9)), lambda: float(next(ticks))))
+    assert (caught.value.code, caught.value.field) == ("template_too_slow", "template")
+    assert "line 3" in caught.value.detail
