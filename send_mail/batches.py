@@ -57,9 +57,10 @@ def sorted_out(
     alone: str = "",
     seen: Seen | None = None,
 ) -> tuple[list[L], list[RefusedLine]]:
-    """Each line made and checked: the good ones, as `line` makes them, and the refused ones. A mistake of code `alone` refuses one line only.
+    """Each line is made and checked: the good ones, as `line` makes them, and the refused ones.
 
-    `seen` are the ids of a batch whose lines come in portions: then a portion may be empty, or have no good line.
+    A mistake of code `alone` refuses no other line. `seen` are the ids of a batch whose lines come in portions: then a portion may be
+    empty, or have no good line.
     """
     good: list[L] = []
     refused: list[RefusedLine] = []

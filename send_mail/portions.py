@@ -1,4 +1,4 @@
-"""A part of a blob becomes numbered lines: NDJSON, or CSV with a header line, as long as it may be. Where a portion ends hangs on the bytes alone.
+"""A part of a blob becomes numbered lines: NDJSON, or CSV with a header line. Where a portion ends hangs on the bytes alone.
 
 So whoever does a portion again, after somebody was killed in the middle of it, finds the same lines in it.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from mailroom.errors import BadInput, StorageConflict
 from mailroom.model.places import UPLOADS_CONTAINER
@@ -18,6 +19,7 @@ PORTION = 4 * 1024 * 1024  # bytes; no line may have more
 LINES = 5000
 HEAD = 64 * 1024  # bytes in which the header of CSV must end
 
+T = TypeVar("T")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -62,10 +64,10 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class Portion(Generic[T]):
     """Some lines with their numbers in the blob; `length` bytes and `lines` lines (also blank ones) are done with them."""
 
-    items: Sequence[tuple[int, bytes | Row]]
+    items: Sequence[tuple[int, T]]
     length: int
     lines: int
 
@@ -91,7 +93,7 @@ def csv_head(start: bytes, *, last: bool) -> Head:
     raise AssertionError("no columns are an error")
 
 
-def ndjson(window: bytes, line: int, *, last: bool, most: int = LINES) -> Portion:
+def ndjson(window: bytes, line: int, *, last: bool, most: int = LINES) -> Portion[bytes]:
     """Its first lines; `line` counts those before it. Raises BadInput where one is too long."""
     texts = window[: len(window) if last else _whole(window)].splitlines(keepends=True)[:most]
     if not texts:
@@ -100,7 +102,7 @@ def ndjson(window: bytes, line: int, *, last: bool, most: int = LINES) -> Portio
     return Portion(items, sum(map(len, texts)), len(texts))
 
 
-def csv_rows(window: bytes, line: int, head: Head, *, last: bool, most: int = LINES) -> Portion:
+def csv_rows(window: bytes, line: int, head: Head, *, last: bool, most: int = LINES) -> Portion[Row]:
     """Its first records; a number is that of the line on which a record begins. Raises BadInput where the text can't be read on."""
     items: list[tuple[int, Row]] = []
     length, lines = 0, 0
@@ -116,7 +118,7 @@ def csv_rows(window: bytes, line: int, head: Head, *, last: bool, most: int = LI
 
 
 def _records(window: bytes, line: int, delimiter: str, *, last: bool) -> Iterator[tuple[list[str], int, int]]:
-    """The cells of each, how many bytes are read by then, and the number of its last line. One that goes on behind the window is left out."""
+    """The cells of each, how many bytes are read by then, and its last line. One that goes on behind the window is left out."""
     fed = 0
 
     def feed() -> Iterator[str]:

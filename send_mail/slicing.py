@@ -40,7 +40,7 @@ def sliced(
     due: float = 0.0,
     shares: tuple[Share, ...] = (),
 ) -> Slices:
-    """The slices of a batch of that name; their numbers follow those that are there already, as `shares` tells. Nothing goes before `due`."""
+    """The slices of a batch of that name; their numbers follow those that `shares` says are there already. Nothing goes before `due`."""
     begun = {share.account: (order, share.slices) for order, share in enumerate(shares)}
     found: dict[str, list[tuple[Slice, list[Owed]]]] = {}
     for account, parts in parted(lines, accounts).items():

@@ -14,12 +14,14 @@ from mailroom.errors import NotFound, StorageDown
 from mailroom.events import record
 from mailroom.model.account import Account
 from mailroom.model.batch import Batch, RefusedLine
+from mailroom.model.intake import Intake
 from mailroom.model.places import OUTBOX_CONTAINER
 from mailroom.model.slice import OWED, STATUSES, Mail, Ref, Slice
 from mailroom.ports import Store
+from mailroom.storage.intakes import StoredIntakes
 from mailroom.storage.keys import StoredKeys
 from mailroom.storage.ledger import StoredLedger
-from send_mail import estimate, failures, schedule
+from send_mail import estimate, failures, intake, schedule
 from send_mail.accept import refused_name
 
 SHOWN = 100  # refused mails in a batch's answer; GET /api/batches/ID/failures has all
@@ -51,7 +53,13 @@ class Status:
 
     async def batch(self, batch_id: str, caller: str) -> dict[str, Any]:
         """Raises NotFound, also for what another caller made."""
-        batch = await self.header(batch_id, caller)
+        try:
+            batch = await self.header(batch_id, caller)
+        except NotFound:
+            coming = await self.coming(batch_id, caller)
+            if coming is None:
+                raise
+            return intake.view(coming)
         slices = await self.ledger.slices(batch)
         counts = Counter(mail.status for slice_ in slices for mail in slice_.mails)
         counts["refused"] += batch.refused
@@ -59,10 +67,16 @@ class Status:
         refused += map(_refused, await self._refused_lines(batch))
         return {
             "id": batch.id,
+            "status": "accepted",
             "counts": {status: counts[status] for status in STATUSES},
             **self._times(batch, slices),
             "refused": sorted(refused, key=lambda one: one["line"])[:SHOWN],
         }
+
+    async def coming(self, batch_id: str, caller: str) -> Intake | None:
+        """A batch of theirs that is on its way in, or was refused on that way."""
+        found = await StoredIntakes(self.store).read(batch_id) if _UNIT.fullmatch(batch_id) else None
+        return found if found is not None and found.caller == caller else None
 
     def _times(self, batch: Batch, slices: Sequence[Slice]) -> dict[str, Any]:
         """When it goes, how fast it has gone so far, and when it should be done; the last two while there is something to do."""

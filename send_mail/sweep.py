@@ -10,7 +10,7 @@ from mailroom.events import record
 from mailroom.model.row import Ticket
 from mailroom.model.slice import OWED
 from mailroom.storage.ledger import Marker
-from mailroom.storage.outbox import Plain, read_ticket, was_told
+from mailroom.storage.outbox import Plain, read_intake, read_ticket, was_told
 from send_mail import parse
 from send_mail.decide import Decide
 from send_mail.deliver import WINDOW, Deliver
@@ -114,6 +114,9 @@ class Sweep:
         Whether it is gone from the queue, or another in its place.
         """
         ref = read_ticket(ticket.body)
+        if ref is None and read_intake(ticket.body):  # its intake is revived by itself
+            await self.deliver.outbox.drop_poisoned(ticket)
+            return True
         if ref is None:
             return await self._message(ticket)
         try:

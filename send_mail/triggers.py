@@ -10,23 +10,30 @@ import azure.functions as func
 import msgspec
 
 from mailroom import problem, wiring
-from mailroom.errors import BadInput, MailroomError, Refused, TooLarge
+from mailroom.errors import BadInput, Forbidden, MailroomError, Refused, TooLarge
 from mailroom.events import during, record
+from mailroom.model.account import Caller
+from mailroom.model.intake import Intake
 from mailroom.model.message import Message
 from mailroom.model.places import OUTBOX_QUEUE
 from mailroom.model.slice import Slice
-from mailroom.storage.outbox import Plain, read_ticket
+from mailroom.storage.intakes import StoredIntakes
+from mailroom.storage.outbox import Plain, read_intake, read_ticket
 from send_mail import estimate, failures, parse
 from send_mail.accept import QUEUE, Accept, request_hash
 from send_mail.decide import Decide, decided
 from send_mail.deliver import Deliver, nonces
-from send_mail.posted import Poster, rehearsed
+from send_mail.intake import Begin, Wanted, wanted
+from send_mail.intake import view as intake_view
+from send_mail.posted import Posted, Poster, rehearsed
 from send_mail.status import Status, mail_view
 from send_mail.sweep import Sweep
+from send_mail.take_in import TakeIn
 
 MESSAGE_LIMIT = 50 * 1024 * 1024  # a mail of 36 MB, the most that Gmail takes, in base64
 BATCH_LIMIT = 20 * 1024 * 1024
 UPLOAD = "Upload large attachments first (POST /api/attachments), and name them as `blob`."
+UPLOAD_BATCH = "Upload its lines as NDJSON or CSV (POST /api/attachments), and send their name as `blob`."
 
 blueprint = func.Blueprint()
 
@@ -57,6 +64,21 @@ def accept() -> Accept:
 @wiring.once
 def status() -> Status:
     return Status(wiring.store(), wiring.ledger(), wiring.keys(), wiring.settings().accounts)
+
+
+@wiring.once
+def take_in() -> TakeIn:
+    return TakeIn(accept(), StoredIntakes(wiring.store()), _may_use)
+
+
+def _may_use(client_id: str, account: str) -> None:
+    """Raises Forbidden, as the gate does, for who has asked some time ago."""
+    caller = next((one for one in wiring.settings().callers.values() if one.client_id == client_id), None)
+    if caller is None:
+        raise Forbidden(
+            "caller_unknown", f"Nobody here knows the client {client_id} any more.", "Add it to accounts.toml as [callers.NAME]."
+        )
+    wiring.gate().allow(caller, account)
 
 
 @blueprint.route("messages", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
@@ -106,18 +128,36 @@ async def _post_batch(req: func.HttpRequest) -> func.HttpResponse:
     body = req.get_body()
     if len(body) > BATCH_LIMIT:
         what = f"The batch has {len(body)} bytes; the limit is {BATCH_LIMIT}."
-        raise TooLarge("batch_too_large", what, f"Split it into several batches. {UPLOAD}")
+        raise TooLarge("batch_too_large", what, UPLOAD_BATCH)
+    order = wanted(body)
+    if order is not None:
+        return await _begin(req, caller, body, order)
     dry_run = _flag(req, "dry_run")
     poster = Poster(
         accept(), caller.client_id, lambda name: wiring.gate().allow(caller, name), _names(req), dry_run or _flag(req, "partial")
     )
     posted = await poster.read(body)
-    send_at = posted.send_at(req.params.get("send_at"), req.params.get("time_zone"), wiring.store().now())
+    keep = wiring.settings().keep_days * 86400
+    send_at = posted.send_at(req.params.get("send_at"), req.params.get("time_zone"), wiring.store().now(), keep=keep)
     if dry_run:
         return _json(200, rehearsed(posted, estimate.seconds(posted.lines, wiring.settings().accounts), send_at))
     lines, refused, key = posted.lines, posted.refused, _key(req)
     batch = await accept().batch(lines, refused, caller.client_id, _request(req), key, shared=posted.shared, send_at=send_at)
     return _json(202, await status().accepted(batch), Location=f"/api/batches/{batch.id}")
+
+
+async def _begin(req: func.HttpRequest, caller: Caller, body: bytes, order: Wanted) -> func.HttpResponse:
+    """A batch that lies in an upload is accepted in the background."""
+    if _flag(req, "dry_run"):
+        what = "A dry run looks at a whole batch, and an upload may hold a million mails."
+        raise BadInput("dry_run_of_upload", what, "Send some of its lines in the request.", field="dry_run")
+    order = msgspec.structs.replace(order, partial=order.partial or _flag(req, "partial"))
+    told, zone = req.params.get("send_at") or order.send_at, req.params.get("time_zone") or order.time_zone
+    send_at = Posted([], []).send_at(told, zone, wiring.store().now())
+    begin = Begin(accept(), take_in().intakes, caller.client_id)
+    found = await begin(body, order, _request(req), _key(req), accounts=_names(req), send_at=send_at)
+    told_of = intake_view(found) if isinstance(found, Intake) else await status().accepted(found)
+    return _json(202, told_of, Location=f"/api/batches/{found.id}")
 
 
 @blueprint.route("batches/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
@@ -137,6 +177,9 @@ async def delete_batch(req: func.HttpRequest, context: func.Context) -> func.Htt
 
     async def answer(req: func.HttpRequest) -> func.HttpResponse:
         caller = await wiring.gate().admit(req.headers.get("Authorization"), "send")
+        stopped = await take_in().cancel(req.route_params["id"], caller.client_id)
+        if stopped is not None:
+            return _json(200, intake_view(stopped))
         batch = await status().header(req.route_params["id"], caller.client_id)
         await Decide(deliver()).cancel(batch)
         return _json(200, await status().batch(batch.id, caller.client_id))
@@ -202,6 +245,10 @@ async def _deliver_mail(msg: func.QueueMessage) -> None:
     if ref is not None:
         await deliver().work(ref)
         return
+    batch_id = read_intake(body)
+    if batch_id is not None:
+        await take_in().work(batch_id)
+        return
     plain = Plain.read(body)
     try:
         message = parse.message(plain.body)
@@ -218,6 +265,7 @@ async def _deliver_mail(msg: func.QueueMessage) -> None:
 async def sweep_outbox(timer: func.TimerRequest, context: func.Context) -> None:
     with during(context):
         await Sweep(deliver()).run()
+        await take_in().revive()
 
 
 async def _answered(req: func.HttpRequest, context: func.Context, handler: Handler) -> func.HttpResponse:

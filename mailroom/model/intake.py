@@ -57,7 +57,6 @@ class Intake(msgspec.Struct, frozen=True):
     ids: int = 0
     refused: int = 0
     fault: Fault | None = None
-    cleared: bool = False
     version: str = ""
 
     @property
