@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import msgspec
 
@@ -28,13 +29,24 @@ class Posted:
     shared: tuple[Attachment, ...] = ()
     asked: Asked | None = None
 
-    def send_at(self, told: str | None, time_zone: str | None, now: float) -> float:
-        """As the query tells it, or the template's object; 0 for at once. Raises BadInput."""
+    def send_at(self, told: str | None, time_zone: str | None, now: float, *, keep: float = inf) -> float:
+        """As the query tells it, or the template's object; 0 for at once. Raises BadInput.
+
+        `keep` is for how many seconds uploads are kept: a mail that names one must go by then.
+        """
         if self.asked is not None:
             told, time_zone = told or self.asked.send_at, time_zone or self.asked.time_zone
         if told is None and time_zone is not None:
             raise BadInput("field_missing", "There is a time_zone and no send_at.", "Add it.", field="send_at")
-        return schedule.seconds(told, time_zone, now) if told is not None else 0.0
+        when = schedule.seconds(told, time_zone, now) if told is not None else 0.0
+        if when > now + keep and self._has_uploads:
+            what = f"Uploaded attachments are kept for {keep / 86400:g} days, and the batch shall go later."
+            raise BadInput("send_at_too_far", what, "Send the files in `content`, or the batch again when it is nearer.", field="send_at")
+        return when
+
+    @property
+    def _has_uploads(self) -> bool:
+        return any(one.blob for one in self.shared) if self.asked else any(line.message.uploads for line in self.lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,11 +85,13 @@ def test_many_accounts_share_a_profile(tmp_path: Path) -> None:
     """Names with dots and @ are names; profile, rate, policy and permissions come through."""
     more = (
         '[accounts."ann@example.com"]\nprovider = "graph"\naddress = "ann@example.com"\nauth = "office"\nrate = 60\nin_doubt = "resend"\n'
+        "recipients_a_day = 500\n"
     )
     found = read(tmp_path, GOOD + more + 'permissions = ["Mail.Send"]\n')
     ann = found.accounts["ann@example.com"]
     assert ann.profile is found.accounts["billing"].profile
-    assert (ann.rate, ann.in_doubt, ann.can_be_asked) == (60.0, "resend", False)
+    assert (ann.rate, ann.recipients_a_day, ann.in_doubt, ann.can_be_asked) == (60.0, 500, "resend", False)
+    assert found.accounts["billing"].recipients_a_day == 10_000
     assert hash(ann)  # wiring keeps senders by account
 
 
@@ -166,6 +168,7 @@ WRONG: list[tuple[str, str]] = [
     (AUTH + 'certificate = "c"\ncertifcate = "d"', "auth.office.certifcate: unknown key; did you mean certificate?"),
     (AUTH + 'certificate = "c"\npassword = "hunter2"', "auth.office.password: unknown key; a secret belongs in the vault"),
     (GOOD + "rate = true", "accounts.billing.rate: found true; should be a number from 0.1 to 1000000"),
+    (GOOD + "recipients_a_day = -1", "accounts.billing.recipients_a_day: found -1; should be a number from 0 to 1000000000"),
     (GOOD + "rate = 1e9", "accounts.billing.rate: found 1000000000.0; should be a number"),
     (GOOD + 'send = "yes"', 'accounts.billing.send: found "yes"; should be true or false, without quotes'),
     (GOOD + 'in_doubt = "drop"', 'accounts.billing.in_doubt: found "drop"; should be one of hold, resend'),

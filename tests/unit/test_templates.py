@@ -6,12 +6,14 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from mailroom.errors import BadInput, Forbidden, MailroomError
+from mailroom.model.account import Traits
 from mailroom.model.message import Address, Attachment
 from mailroom.model.slice import Ref
-from send_mail import estimate, templates
+from send_mail import estimate, schedule, templates
 from send_mail.posted import Posted, Poster, rehearsed
 from tests.sending import Room
 
@@ -252,3 +254,17 @@ def test_a_template_that_is_slow_for_all_is_stopped() -> None:
         list(templates.in_time(((number, {}) for number in range(9)), lambda: float(next(ticks))))
     assert (caught.value.code, caught.value.field) == ("template_too_slow", "template")
     assert "line 3" in caught.value.detail
+
+
+async def test_what_is_uploaded_is_not_kept_for_ever() -> None:
+    """A batch that names an upload must go while that is there; one that brings its files may wait longer."""
+    room = Room()
+    await room.fake.put_blob("mail-uploads", "caller/u1", b"x")
+    room.deliver.accounts["billing"] = msgspec.structs.replace(room.account, traits=Traits(uploads=True))  # type: ignore[index]  # the room's own
+    later = schedule.shown(room.clock() + 31 * 86400)
+    named = await posted(room, body(ANN, attachments=[{"name": "a.pdf", "blob": "u1"}]))
+    with pytest.raises(BadInput) as caught:
+        named.send_at(later, None, room.clock(), keep=30 * 86400)
+    assert (caught.value.code, caught.value.field) == ("send_at_too_far", "send_at")
+    brought = await posted(room, body(ANN, attachments=[{"name": "a.pdf", "content": "YQ=="}], send_at=later))
+    assert brought.send_at(None, None, room.clock(), keep=30 * 86400) == room.clock() + 31 * 86400
