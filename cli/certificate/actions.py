@@ -60,9 +60,11 @@ class Actions:
             self.show(f"{path.name}, {entry.alias!r}: a private key" + ("" if entry.chain else " without a certificate"))
             for certificate in entry.chain[:1]:
                 self._describe(certificate)
-        for name, certificate in found.trusted if alias is None else ():
-            self.show(f"{path.name}{f', {name!r}' if name else ''}: a certificate without a private key")
-            self._describe(certificate)
+        for name, trusted in found.trusted if alias is None else ():
+            said = "a certificate without a private key" if trusted else "a certificate that can't be read"
+            self.show(f"{path.name}{f', {name!r}' if name else ''}: {said}")
+            if trusted:
+                self._describe(trusted)
         if not entries and not found.trusted:
             raise BadInput("keystore_key_missing", f"{path.name} holds no private key and no certificate.", "Is it the right file?")
 
@@ -103,8 +105,8 @@ class Actions:
 
 def public_part(path: Path, found: Contents, alias: str | None) -> x509.Certificate:
     """The one certificate of the file that is meant."""
-    if alias is None and not found.entries and len(found.trusted) == 1:
-        return found.trusted[0][1]
+    if alias is None and not found.entries and len(found.trusted) == 1 and (only := found.trusted[0][1]):
+        return only
     entry = keystore.chosen(path, found, alias)
     if not entry.chain:
         raise BadInput("certificate_missing", f"{path.name} holds a private key and no certificate that belongs to it.", "Export both.")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from cli.certificate.fitness import described
+from cli.certificate.fitness import described, public_key
 from mailroom.storage.vault_answers import Item, name_of
 
 SOON = 30
@@ -22,7 +22,7 @@ def lines(certificate: x509.Certificate, now: datetime) -> list[str]:
     facts = {
         "subject": certificate.subject.rfc4514_string(),
         "issuer": "itself" if certificate.issuer == certificate.subject else issuer,
-        "key": described(certificate.public_key()),
+        "key": described(public_key(certificate)),
         "serial": f"{certificate.serial_number:x}",
         "not before": f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC",
         "not after": f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, {left(certificate.not_valid_after_utc, now)}",

@@ -30,8 +30,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Contents:
-    """`trusted` are certificates without a private key, by alias. `password` opened the file."""
+    """`trusted` are certificates without a private key, by alias; None for one that can't be read. `password` opened the file."""
 
     entries: tuple[Entry, ...] = ()
-    trusted: tuple[tuple[str, x509.Certificate], ...] = ()
+    trusted: tuple[tuple[str, x509.Certificate | None], ...] = ()
     password: str = ""

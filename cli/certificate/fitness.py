@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
@@ -13,7 +14,15 @@ from mailroom.errors import BadInput
 SIZES = (2048, 3072, 4096)  # bits, of RSA keys in Key Vault: learn.microsoft.com/azure/key-vault/keys/about-keys
 
 
-def check_key(where: str, key: CertificatePublicKeyTypes) -> None:
+def public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
+    """None for a kind of key that cryptography does not know."""
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def check_key(where: str, key: CertificatePublicKeyTypes | None) -> None:
     if isinstance(key, RSAPublicKey) and key.key_size in SIZES:
         return
     detail = f"The key in {where} is {described(key)}; it must be RSA of {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]} bits."
@@ -30,8 +39,10 @@ def check_times(where: str, certificate: x509.Certificate, now: datetime) -> Non
         raise BadInput("certificate_not_yet_valid", detail, "Wait until then, or check this machine's clock.")
 
 
-def described(key: CertificatePublicKeyTypes) -> str:
+def described(key: CertificatePublicKeyTypes | None) -> str:
     """RSA 2048, EC 256, Ed25519, ..."""
+    if key is None:
+        return "of a kind that is unknown here"
     kind = type(key).__name__.removesuffix("PublicKey").lstrip("_")
     kind = {"EllipticCurve": "EC", "EC": "EC"}.get(kind, kind)
     size = getattr(key, "key_size", None)

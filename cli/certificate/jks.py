@@ -44,15 +44,15 @@ def contents(data: bytes, password: str) -> Contents:
     if version not in (1, 2):
         raise ValueError(f"version {version} of the format is unknown")
     entries: list[Entry] = []
-    trusted: list[tuple[str, x509.Certificate]] = []
+    trusted: list[tuple[str, x509.Certificate | None]] = []
     for _ in range(cursor.number(4)):
         tag, alias, _created = cursor.number(4), cursor.text(), cursor.take(8)
         if tag == KEY:
             locked = cursor.sized(4)
-            chain = tuple(_certificate(cursor, version) for _ in range(cursor.number(4)))
+            chain = tuple(x509.load_der_x509_certificate(_encoded(cursor, version)) for _ in range(cursor.number(4)))
             entries.append(Entry(alias, chain, partial(_unlocked, locked), by_store=False))
         elif tag == CERTIFICATE:
-            trusted.append((alias, _certificate(cursor, version)))
+            trusted.append((alias, _readable(_encoded(cursor, version))))
         elif tag == SECRET:
             Stream(cursor).skip()
         else:
@@ -60,10 +60,18 @@ def contents(data: bytes, password: str) -> Contents:
     return Contents(tuple(entries), tuple(trusted), password)
 
 
-def _certificate(cursor: Cursor, version: int) -> x509.Certificate:
+def _readable(der: bytes) -> x509.Certificate | None:
+    """Among those that somebody trusts may be old ones that break the rules; the keys beside them are none the worse."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except (ValueError, x509.InvalidVersion):
+        return None
+
+
+def _encoded(cursor: Cursor, version: int) -> bytes:
     if version == 2 and (kind := cursor.text()) != "X.509":
         raise ValueError(f"a certificate of type {kind!r}")
-    return x509.load_der_x509_certificate(cursor.sized(4))
+    return cursor.sized(4)
 
 
 def _unlocked(locked: bytes, password: str) -> PrivateKeyTypes:
@@ -76,7 +84,10 @@ def _unlocked(locked: bytes, password: str) -> PrivateKeyTypes:
         plain = _by_triple_des(encrypted.of(OCTETS).content, parameters, password)
     else:
         raise ValueError("the key is locked in a way that is unknown")
-    return load_der_private_key(plain, None)
+    try:
+        return load_der_private_key(plain, None)
+    except TypeError as error:
+        raise ValueError("the key is locked once more") from error
 
 
 def _by_keystream(sealed: bytes, password: bytes) -> bytes:

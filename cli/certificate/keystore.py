@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from cli.certificate import jks, pem, pkcs12
 from cli.certificate.entry import Contents, Entry, WrongPassword
-from cli.certificate.fitness import check_key, check_times
+from cli.certificate.fitness import check_key, check_times, public_key
 from cli.certificate.passwords import Password
 from mailroom.errors import BadInput
 
@@ -57,13 +58,14 @@ def opened(path: Path, password: Password) -> Contents:
     """All that the file holds. Raises BadInput: `keystore_password_wrong`, `keystore_unreadable`, ..."""
     data = read(path)
     try:
-        return _contents(path, data, password)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of BER, or of odd serial numbers: nobody can change those
+            return _contents(path, data, password)
     except WrongPassword as error:
         detail = f"The {password.what} does not open {path.name}, or the file is damaged."
         raise BadInput(
             "keystore_password_wrong", detail, "`keytool -list -keystore FILE` or `openssl pkcs12 -in FILE -info` tries it."
         ) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise BadInput("keystore_damaged", f"{path.name} cannot be read to its end: {_short(error)}.", "Export it once more.") from error
 
 
@@ -114,7 +116,7 @@ def material(path: Path, found: Contents, alias: str | None, own: Password, now:
     if not entry.chain:
         detail = f"{path.name} holds a private key and no certificate that belongs to it."
         raise BadInput("certificate_missing", detail, "Put both into one file: cat key.pem certificate.pem > both.pem")
-    check_key(path.name, entry.chain[0].public_key())
+    check_key(path.name, public_key(entry.chain[0]))
     check_times(path.name, entry.chain[0], now)
     key = _unlocked(path, entry, found.password, own)
     if not isinstance(key, RSAPrivateKey) or key.public_key() != entry.chain[0].public_key():

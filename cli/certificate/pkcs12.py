@@ -5,7 +5,6 @@ RFC 7292. cryptography checks the password and decrypts certificates and keys; t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key, pkcs12
 
 from cli.certificate.entry import Contents, Entry, WrongPassword
+from cli.certificate.fitness import public_key
 from cli.certificate.reading import BMP, EXPLICIT_0, INTEGER, OCTETS, OID, SEQUENCE, SET, Value, value
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def contents(data: bytes, password: str) -> Contents:
     """Raises WrongPassword, which may be damage as well."""
     secret = password.encode()
     try:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that it is BER, as older Windows writes it
-            found = pkcs12.load_pkcs12(data, secret or None)
+        found = pkcs12.load_pkcs12(data, secret or None)
     except ValueError as error:
         raise WrongPassword("cryptography cannot open it") from error
     certificates = [*([found.cert] if found.cert else []), *found.additional_certs]
@@ -69,7 +68,7 @@ def _entry(alias: str, key: PrivateKeyTypes, known: list[x509.Certificate]) -> E
 def _chain(key: PrivateKeyTypes, known: list[x509.Certificate]) -> tuple[x509.Certificate, ...]:
     """The key's own certificate, then each one's issuer as far as it is there."""
     public = key.public_key()
-    chain = [one for one in known if one.public_key() == public][:1]
+    chain = [one for one in known if public_key(one) == public][:1]
     while chain and chain[-1].issuer != chain[-1].subject:
         above = [one for one in known if one.subject == chain[-1].issuer and one not in chain]
         if not above:
@@ -88,14 +87,18 @@ def _found(data: bytes) -> list[_Bag]:
 def _key(bag: _Bag, secret: bytes) -> PrivateKeyTypes:
     if bag.shrouded and not secret:
         raise ValueError("it has several keys and an empty password; give it another with keytool -storepasswd")
-    return load_der_private_key(bag.content, secret if bag.shrouded else None)
+    try:
+        return load_der_private_key(bag.content, secret if bag.shrouded else None)
+    except TypeError as error:
+        raise ValueError("a key is not locked as its bag says") from error
 
 
 def _bags(data: bytes) -> Iterator[_Bag]:
     version, content, *_mac = value(data).of(SEQUENCE).members()
     version.of(INTEGER)
     for info in value(_data(content)).of(SEQUENCE).members():
-        if info.of(SEQUENCE).members()[0].of(OID).content != DATA:
+        of_info, *_ = info.of(SEQUENCE).members()
+        if of_info.of(OID).content != DATA:
             continue
         for bag in value(_data(info)).of(SEQUENCE).members():
             kind, inside, *attributes = bag.of(SEQUENCE).members()
@@ -115,7 +118,8 @@ def _friendly(attributes: list[Value]) -> str:
     for attribute in attributes[0].of(SET).members() if attributes else []:
         kind, named = attribute.of(SEQUENCE).members()
         if kind.content == FRIENDLY_NAME:
-            return named.of(SET).members()[0].of(BMP).content.decode("utf-16-be")
+            name, *_ = named.of(SET).members()
+            return name.of(BMP).content.decode("utf-16-be")
     return ""
 
 
