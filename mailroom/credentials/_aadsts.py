@@ -24,6 +24,11 @@ _FEDERATED = (
     "Give the app registration a federated credential (Certificates & secrets) for the managed identity that this app runs as: a "
     "user-assigned one of the same tenant, by its object (principal) id, with the audience that the cloud's `exchange_audience` names."
 )
+_SUBJECT = (
+    "The federated credential takes tokens of the managed identity itself alone: check AZURE_CLIENT_ID, and that no other program's token "
+    "is at IDENTITY_ENDPOINT."
+)
+_ONE_API = "Check the account's `permissions`: all of them must be of one API, for a token is for one."
 _POLICY = "Let an administrator look at the sign-in log: a Conditional Access policy for workload identities refuses this app."
 
 NEXT_STEPS = {
@@ -38,8 +43,12 @@ NEXT_STEPS = {
     700211: _FEDERATED,
     700212: _FEDERATED,
     700213: _FEDERATED,
+    700229: _SUBJECT,
     50012: _ASSERTION,
+    50013: _ASSERTION,
+    500133: _ASSERTION,
     50027: _ASSERTION,
+    5002727: _ASSERTION,
     700024: _CLOCK,
     700016: _APP,
     7000112: "The app registration is disabled: let an administrator enable its enterprise application.",
@@ -49,6 +58,8 @@ NEXT_STEPS = {
     500011: _RESOURCE,
     650057: _RESOURCE,
     70011: _RESOURCE,
+    700022: _ONE_API,
+    28000: _ONE_API,
     1002012: _RESOURCE,
     65001: _CONSENT,
     53003: _POLICY,
