@@ -126,12 +126,11 @@ class Decide:
 
     async def _each(self, batch: Batch, change: Callable[[Slice], Slice]) -> int:
         """Changes every slice of the batch that the change changes; how many mails of it are others now."""
-        found = [slice_ for slice_ in await self.deliver.ledger.slices(batch) if change(slice_).mails != slice_.mails]
         count = 0
-        for account in batch.slices:
-            mine = [one for one in found if one.ref.account == account]
-            for at in range(0, len(mine), AT_ONCE):
-                count += await self._amend(mine[at : at + AT_ONCE], change)
+        async for page in self.deliver.ledger.pages(batch):
+            found = [slice_ for slice_ in page if change(slice_).mails != slice_.mails]
+            for at in range(0, len(found), AT_ONCE):
+                count += await self._amend(found[at : at + AT_ONCE], change)
         return count
 
     async def _amend(self, part: Sequence[Slice], change: Callable[[Slice], Slice]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,15 +15,15 @@ from mailroom.model.account import Account
 from mailroom.model.batch import Batch, RefusedLine
 from mailroom.model.intake import Intake
 from mailroom.model.places import OUTBOX_CONTAINER
-from mailroom.model.slice import OWED, STATUSES, Mail, Ref, Slice
+from mailroom.model.slice import STATUSES, Mail, Ref, Slice
 from mailroom.ports import Store
 from mailroom.storage.intakes import StoredIntakes
 from mailroom.storage.keys import StoredKeys
 from mailroom.storage.ledger import StoredLedger
-from send_mail import estimate, failures, intake, schedule
+from send_mail import failures, intake, schedule
 from send_mail.accept import refused_name
+from send_mail.count import Count
 
-SHOWN = 100  # refused mails in a batch's answer; GET /api/batches/ID/failures has all
 _UNIT = re.compile(r"[A-Za-z0-9]{1,100}")  # what callers ask for becomes a table key, which may not hold everything
 _PLACE = re.compile(rf"({_UNIT.pattern})\.([0-9]{{1,9}})\.([0-9]{{1,9}})\.([0-9]{{1,9}})")
 
@@ -60,17 +59,16 @@ class Status:
             if coming is None:
                 raise
             return intake.view(coming)
-        slices = await self.ledger.slices(batch)
-        counts = Counter(mail.status for slice_ in slices for mail in slice_.mails)
-        counts["refused"] += batch.refused
-        refused = [_refused(mail) for slice_ in slices for mail in slice_.mails if mail.status == "refused"]
-        refused += map(_refused, await self._refused_lines(batch))
+        count = Count(batch)
+        count.add_refused(await self._refused_lines(batch))
+        async for page in self.ledger.pages(batch):
+            count.add(page)
         return {
             "id": batch.id,
             "status": "accepted",
-            "counts": {status: counts[status] for status in STATUSES},
-            **self._times(batch, slices),
-            "refused": sorted(refused, key=lambda one: one["line"])[:SHOWN],
+            "counts": {status: count.by_status[status] for status in STATUSES},
+            **self._times(batch, count),
+            "refused": list(map(_refused, count.refused)),
         }
 
     async def coming(self, batch_id: str, caller: str) -> Intake | None:
@@ -78,28 +76,22 @@ class Status:
         found = await StoredIntakes(self.store).read(batch_id) if _UNIT.fullmatch(batch_id) else None
         return found if found is not None and found.caller == caller else None
 
-    def _times(self, batch: Batch, slices: Sequence[Slice]) -> dict[str, Any]:
+    def _times(self, batch: Batch, count: Count) -> dict[str, Any]:
         """When it goes, how fast it has gone so far, and when it should be done; the last two while there is something to do."""
         now, start = self.store.now(), max(batch.send_at, batch.accepted)
         found: dict[str, Any] = {"cancelled": True} if batch.cancelled else {}
         if batch.send_at:
             found["send_at"] = schedule.shown(batch.send_at)
-        owed, done = estimate.Tally(), 0
-        for slice_ in slices:
-            for mail in slice_.mails:
-                done += mail.status not in OWED
-                if mail.status in OWED:
-                    owed.add(slice_.ref.account, mail.recipients)
-        if owed and batch.accepted:
-            found["eta"] = schedule.shown(max(now, start) + owed.seconds(self.accounts))
+        if count.owed and batch.accepted:
+            found["eta"] = schedule.shown(max(now, start) + count.owed.seconds(self.accounts))
             if now > start and not batch.cancelled:
-                found["rate"] = round(done * 60 / (now - start), 1)
+                found["rate"] = round(count.done * 60 / (now - start), 1)
         return found
 
     async def failures(self, batch_id: str, caller: str) -> list[dict[str, Any]]:
         """Every mail of the batch that did not go and will not by itself. Raises NotFound."""
         batch = await self.header(batch_id, caller)
-        found = [view for slice_ in await self.ledger.slices(batch) for view in failures.of_slice(slice_)]
+        found = [view async for page in self.ledger.pages(batch) for slice_ in page for view in failures.of_slice(slice_)]
         return found + failures.of_lines(await self._refused_lines(batch))
 
     async def anywhere(self, name: str, callers: Sequence[str], accounts: Iterable[str]) -> tuple[Slice, int]:

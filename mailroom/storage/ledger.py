@@ -12,7 +12,7 @@ A row that says more than this version knows was written by a newer one: reading
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -25,6 +25,7 @@ from mailroom.ports import Store
 
 SETTLE_TRIES = 3
 SOON = 90.0  # seconds: longer than from one sweep to the next, so that what is scheduled has its ticket in time
+PAGE = 500  # slices of a batch that are read at a time
 FORGOTTEN_AT_ONCE = 40  # slices with their markers: 80 of the 100 changes that a table transaction takes
 
 _ACCOUNTS = "~accounts"
@@ -227,11 +228,14 @@ class StoredLedger:
         return msgspec.convert({"id": batch_id, **values}, Batch)
 
     async def slices(self, batch: Batch) -> list[Slice]:
-        found: list[Slice] = []
-        for account in batch.slices:
-            rows = await self._store.query(LEDGER_TABLE, account, f"s|{batch.id}|", f"s|{batch.id}}}")
-            found += map(read_slice, rows)
-        return found
+        """All of them, of which there may be 50,000; where that is too much, `pages`."""
+        return [slice_ async for page in self.pages(batch) for slice_ in page]
+
+    async def pages(self, batch: Batch) -> AsyncIterator[list[Slice]]:
+        """The batch's slices, by account and number, some hundreds at a time."""
+        for account, count in batch.slices.items():
+            for first in range(0, count, PAGE):
+                yield await self.part(Ref(account, batch.id, first), min(PAGE, count - first))
 
     async def part(self, ref: Ref, count: int) -> list[Slice]:
         """The slice of that name and those that follow it by number."""
