@@ -75,12 +75,19 @@ class Tidy:
         gone = 0
         for _ in range(self.pages):
             rows, after = await self.store.old_rows(table, before, after)
-            for part in _transactions(row for row in rows if not row.values.get("owed")):
+            for part in _transactions([row for row in rows if await self._is_over(row)]):
                 gone += await self._delete(table, part)
             if not after:
                 break
         _tell(table, gone)
         await self.pace.done(table, after)
+
+    async def _is_over(self, row: Row) -> bool:
+        """A batch's header stays as long as any of its slices: without it they would count as never accepted."""
+        if row.values.get("owed") or row.key != "header":
+            return not row.values.get("owed")
+        batch = await self.ledger.batch(row.partition.partition("|")[2])
+        return batch is None or not await self.ledger.is_left(batch)
 
     async def _delete(self, table: str, rows: list[Row]) -> int:
         """By ETag: what changes right now stays, with what goes in the same transaction, until the next time."""

@@ -227,6 +227,13 @@ class StoredLedger:
         values = {**row.values, "slices": msgspec.json.decode(str(row.values["slices"]))}
         return msgspec.convert({"id": batch_id, **values}, Batch)
 
+    async def is_left(self, batch: Batch) -> bool:
+        """Whether anything of it is still there: then its header is needed."""
+        for account in batch.slices:
+            if await self._store.query(LEDGER_TABLE, account, f"s|{batch.id}|", f"s|{batch.id}}}", top=1):
+                return True
+        return False
+
     async def slices(self, batch: Batch) -> list[Slice]:
         """All of them, of which there may be 50,000; where that is too much, `pages`."""
         return [slice_ async for page in self.pages(batch) for slice_ in page]

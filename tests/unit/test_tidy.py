@@ -110,6 +110,22 @@ async def test_what_a_batch_shares_stays_with_its_header(house: House) -> None:
     assert (house.left(LEDGER_TABLE), house.blobs(OUTBOX_CONTAINER)) == (set(), set())
 
 
+async def test_a_header_stays_as_long_as_anything_of_its_batch(house: House) -> None:
+    """A mail that waits longer than keep_days is still one of an accepted batch; once it is settled and gone, the header goes."""
+    await house.ledger.put_batch(Batch("b12", "caller", house.time, {"support": 1, "billing": 1}), commit=True)
+    ref = await house.mail("b12", "pending")
+    house.time += 3 * KEEP
+    await house.tidy().run()
+    assert "header" in house.left(LEDGER_TABLE)
+    found = await house.ledger.read(ref)
+    assert found is not None
+    await house.ledger.settle(found, {0: msgspec.structs.replace(found.mails[0], status="sent")})
+    for _ in range(2):
+        house.time += EVERY
+        await house.tidy().run()
+    assert house.left(LEDGER_TABLE) == set()
+
+
 async def test_names_and_received_mails_go(house: House) -> None:
     """Ids and Idempotency-Keys, and what was stored of received mail; what is younger stays."""
     keys = StoredKeys(house.store)
