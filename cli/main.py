@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from cli import check, login
+from cli.batch import arguments as batch
 from cli.certificate import arguments, command
 from cli.outbox import arguments as outbox
 from mailroom import wiring
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if given.command == "certificate":
         return command.run(given)
+    if given.command == "batch":
+        return batch.run(given)
     if given.command == "outbox":
         return outbox.run(given)
     try:
@@ -94,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     ways.add_argument("--browser", dest="way", action="store_const", const="browser", help="in a browser of this machine")
     logins.add_argument("--no-open", dest="opens", action="store_false", help="only print the page's address, and open no browser")
     arguments.add(commands)
+    batch.add(commands)
     outbox.add(commands)
     return parser
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -13,9 +16,9 @@ from mailroom.ports import Store
 from mailroom.storage.outbox import Told, read_ticket
 from mailroom.storage.queues import BODY_LIMIT
 
-LOOKED, HELD = 5.0, 60.0  # seconds for which a message is not there for others: looked at, or about to be put back or dropped
-MOST = 3200
-SHORTEST = 4  # characters of an id that may stand for all of it
+HIDDEN = 2.0  # seconds for which a message that somebody looks at is not there for others
+PAGE, PAGES = 32, 100
+_ID = re.compile(r"[0-9A-Fa-f-]{4,36}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +46,32 @@ class Letter:
 @dataclass(frozen=True, slots=True)
 class Poison:
     store: Store
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
-    async def letters(self, hide: float = LOOKED) -> list[Letter]:
+    async def letters(self) -> list[Letter]:
         """All of them, up to a bound; each once."""
         found: dict[str, Letter] = {}
-        while len(found) < MOST:
-            tickets = await self.store.receive(OUTBOX_POISON, top=32, hide=hide)
+        for _ in range(PAGES):
+            tickets = await self.store.receive(OUTBOX_POISON, top=PAGE, hide=HIDDEN)
             found |= {ticket.id: Letter.read(ticket) for ticket in tickets}
-            if len(tickets) < 32:
+            if len(tickets) < PAGE:
                 break
         return list(found.values())
 
     async def find(self, name: str) -> Letter | None:
-        """By its id, or what it begins with. Raises BadInput where several begin so."""
-        if len(name) < SHORTEST:
+        """By its id, or what it begins with. Raises BadInput where several begin so. One that somebody is just looking at is waited for."""
+        if not _ID.fullmatch(name):
             return None
-        found = [letter for letter in await self.letters(HELD) if letter.id.startswith(name.lower())]
+        found = await self._begins(name.lower())
+        if not found:
+            await self.sleep(HIDDEN + 0.5)
+            found = await self._begins(name.lower())
         if len(found) > 1:
             raise BadInput("id_ambiguous", f"{len(found)} messages begin with {name!r}.", "Give more of the id.")
         return found[0] if found else None
+
+    async def _begins(self, name: str) -> list[Letter]:
+        return [letter for letter in await self.letters() if letter.id.startswith(name)]
 
     async def put_back(self, letter: Letter, instead: bytes | None = None) -> None:
         """On the queue once more, as it was or as somebody has corrected it.

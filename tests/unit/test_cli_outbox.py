@@ -34,7 +34,10 @@ class Desk:
     def outbox(self) -> Outbox:
         room = self.room
         mails = Mails(room.store, room.ledger, room.timing.grace)
-        return Outbox(mails, Poison(room.store), room.outbox, room.deliver.accounts, room.timing.give_up, self.said.append)
+        return Outbox(mails, Poison(room.store, self.sleep), room.outbox, room.deliver.accounts, room.timing.give_up, self.said.append)
+
+    async def sleep(self, seconds: float) -> None:
+        self.room.pass_time(seconds)
 
     async def told(self, work: Callable[[Outbox], Awaitable[None]]) -> str:
         self.said.clear()
@@ -279,7 +282,6 @@ async def test_a_poisoned_message_goes_back_as_it_was(desk: Desk) -> None:
     told = await desk.told(lambda outbox: outbox.show("3f2a", None))
     assert "account_unknown: There is no sending account" in told
     assert BODY.decode() in told
-    desk.room.pass_time(60.0)
     assert "on the queue again" in await desk.told(lambda outbox: outbox.requeue("3f2a", None))
     assert [one.body for one in desk.room.fake.queues[OUTBOX_QUEUE]] == [BODY]
     assert [json.loads(one.body)["original"] for one in desk.room.fake.queues[OUTBOX_POISON]] == ["{}"]
@@ -293,7 +295,6 @@ async def test_what_would_only_come_back_is_put_back_corrected(desk: Desk) -> No
     refusal = await desk.refusal(lambda outbox: outbox.requeue("7777", None))
     assert (refusal.code, "--with FILE" in refusal.next_step) == ("not_json", True)
     assert len(desk.room.fake.queues[OUTBOX_POISON]) == 1
-    desk.room.pass_time(60.0)
     await desk.told(lambda outbox: outbox.requeue("7777", None, BODY))
     assert [one.body for one in desk.room.fake.queues[OUTBOX_QUEUE]] == [BODY]
     assert desk.room.fake.queues[OUTBOX_POISON] == []
@@ -307,7 +308,6 @@ async def test_a_dropped_message_is_gone(desk: Desk) -> None:
     first, second = desk.room.fake.queues[OUTBOX_POISON]
     first.id, second.id = "99999999-a", "99999999-b"
     assert (await desk.refusal(lambda outbox: outbox.drop("9999", None))).code == "id_ambiguous"
-    desk.room.pass_time(60.0)
     await desk.told(lambda outbox: outbox.drop("99999999-a", None))
     assert desk.room.fake.queues[OUTBOX_POISON] == [second]
 

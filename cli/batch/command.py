@@ -1,0 +1,77 @@
+"""`mailroom batch`: a file of mails to the functions, and what becomes of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cli import api, sign_in
+from cli.batch import request, text, watch
+from cli.batch.request import Request
+from cli.progress import Progress
+from mailroom import http, wiring
+from mailroom.identity import Identity
+
+SECONDS = 300.0  # of one call: 20 MB are checked, line by line, before there is an answer
+
+
+async def run(given: argparse.Namespace, asked: Request | None, env: Mapping[str, str] = os.environ) -> int:
+    """Raises MailroomError. `asked` is None where a batch is only followed."""
+    async with http.new_client(SECONDS) as client:
+        identity = Identity(client, env, client_id=env.get("AZURE_CLIENT_ID") or None)
+        token = sign_in.signing_in(env, lambda: wiring.settings().api, client, lambda: identity)
+        functions = api.Api(api.base(env), client, token)
+        if asked is None:
+            return await _watched(functions, given.follow)
+        key = f"cli-{secrets.token_hex(16)}" if given.again else asked.key
+        view = await functions.post("batches", asked.body, asked.kind, key, asked.params)
+        if given.dry_run:
+            _say(text.rehearsed(view))
+            return 1 if view["refused"] else 0
+        _say(text.accepted(view))
+        if given.watch:
+            return await _watched(functions, view["id"])
+        return _refusals(view)
+
+
+async def _watched(functions: api.Api, batch_id: str) -> int:
+    progress = Progress(sys.stdout, columns=lambda: shutil.get_terminal_size().columns)
+    try:
+        view = await watch.until_done(functions, batch_id, progress)
+    finally:
+        progress.clear()
+    print(f"done: {text.standing(view)}")
+    _refusals(view)
+    return 0 if view["counts"]["sent"] == sum(view["counts"].values()) else 1
+
+
+def _refusals(view: dict[str, Any]) -> int:
+    """0 where nothing was refused."""
+    count = view.get("counts", {}).get("refused", 0)
+    if count:
+        _say(text.refused(view["refused"], count))
+    return 1 if count else 0
+
+
+def _say(lines: Any) -> None:
+    for line in lines:
+        print(line, flush=True)
+
+
+def asked(given: argparse.Namespace, read: Callable[[Path], bytes]) -> Request:
+    """Raises BadInput, OSError."""
+    accounts = ",".join(given.account)
+    told = {"accounts": accounts, "send_at": given.send_at, "time_zone": given.time_zone}
+    flags = {"dry_run": given.dry_run, "partial": given.partial}
+    params = {name: value for name, value in told.items() if value} | {name: "true" for name, on in flags.items() if on}
+    content = read(given.file)
+    if given.template is None:
+        return request.of_lines(content, params)
+    as_csv = given.csv or given.file.suffix.lower() in (".csv", ".tsv")
+    return request.of_template(read(given.template), content, params, as_csv=as_csv)
