@@ -184,7 +184,7 @@ async def test_a_page_that_failed(answer: httpx.Response | Exception, kind: type
 
 async def test_a_mail_as_it_came() -> None:
     """The MIME of a mail, byte for byte, by its quoted id."""
-    wire = Wire(httpx.Response(200, content=b"From: a@b\r\n\r\n\xff"))
+    wire = Wire(httpx.Response(200, content=b"From: a@b\r\n\r\n\xff", headers={"Content-Type": "text/plain"}))
     assert await wire.graph.mime(ACCOUNT, "AA/k+=", TOKEN) == b"From: a@b\r\n\r\n\xff"
     assert str(wire.requests[0].url).endswith("/messages/AA%2Fk%2B%3D/$value")
 
@@ -196,3 +196,5 @@ async def test_a_mail_that_is_gone_and_one_that_is_corrupt() -> None:
         await Wire(error(500, "ErrorMimeContentConversionFailed")).graph.mime(ACCOUNT, "AAk", TOKEN)
     with pytest.raises(NotSent):
         await Wire(error(404, "ErrorInvalidUser")).graph.mime(ACCOUNT, "AAk", TOKEN)
+    with pytest.raises(NotSent):  # a proxy's page under a good status
+        await Wire(httpx.Response(200, content=b"<html>", headers={"Content-Type": "text/html"})).graph.mime(ACCOUNT, "AAk", TOKEN)
