@@ -1,4 +1,7 @@
-"""Who calls the API from a terminal: an application by its secret from the environment, else whoever is signed in to Azure."""
+"""Which application calls the API from a terminal: by its secret from the environment, else the one that is signed in to Azure.
+
+That is a managed identity, or what azure-identity finds (`az login --service-principal`). A person's own token the gate does not take.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from mailroom.model.account import Api
 from mailroom.model.token import Token
 from mailroom.ports import Identity
 
-HOW = "or leave both out and sign in with `az login`"
+HOW = "or leave both out where an application is signed in by `az login --service-principal`, or the platform gives an identity"
 
 
 class _Answer(msgspec.Struct):

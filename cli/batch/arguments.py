@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
         "batch",
         help="send a file of mails, or a template to a list of recipients",
         description="Sends a file of mails through the functions at MAILROOM_URL, as the caller of MAILROOM_CLIENT_ID and"
-        " MAILROOM_CLIENT_SECRET, or as whoever is signed in with `az login`. The same command again, within 48 hours, is the same"
+        " MAILROOM_CLIENT_SECRET, or as the identity that this machine has. The same command again, within 48 hours, is the same"
         " batch: nothing is sent twice. Exit status 0: all accepted, or with --watch all sent; 1: not all; 2: wrong arguments.",
     )
     what = parser.add_mutually_exclusive_group(required=True)

@@ -205,7 +205,7 @@ async def test_an_application_signs_in_by_its_secret_once() -> None:
     }
 
 
-async def test_else_whoever_is_signed_in_to_azure() -> None:
+async def test_else_the_application_that_is_signed_in_to_azure() -> None:
     """Nothing but the audience is needed then."""
     who = Known()
     token = sign_in.signing_in({"MAILROOM_AUDIENCE": "api://other"}, lambda: None, Server().client, lambda: who)
