@@ -171,6 +171,7 @@ WHATEVER = ["ok", "ok", "ok", "lost before", "lost after", "late", "killed befor
 killing = st.one_of(st.none(), st.tuples(st.integers(0, 20), st.booleans()))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(WHATEVER), max_size=24), st.lists(killing, min_size=1, max_size=2))
 def test_nothing_is_lost_and_nothing_is_sent_twice(script: list[str], kills: list[tuple[int, bool] | None]) -> None:

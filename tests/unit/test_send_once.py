@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailroom.errors import AuthorityDown, MailroomError, StorageConflict, StorageDown
-from mailroom.model.account import Account
+from mailroom.model.account import Account, Timing
 from mailroom.model.message import Outgoing, Receipt
 from mailroom.model.slice import OWED, Ref
 from mailroom.model.token import Token
@@ -185,10 +185,10 @@ def test_a_mail_gives_up_after_its_time() -> None:
     async def never() -> str:
         room.keyring.fault = AuthorityDown("authority_down", "No answer.")
         await post(room)
-        await room.come_to_rest(hours=30.0)
+        await room.come_to_rest(hours=1.0)
         return (await room.status.message("m1", "crm"))["code"]
 
-    room = Room()
+    room = Room(Timing(claim=20.0, call=5.0, grace=10.0, give_up=600.0, pause=5.0))
     assert run(never()) == "expired"
 
 
