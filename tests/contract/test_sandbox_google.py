@@ -154,7 +154,6 @@ NOW = int(time.time())
         ({"scope": f"{SEND} {SEND}ing"}, "invalid_scope"),
         ({"scope": f"{SEND} {CLOUD}"}, "unauthorized_client"),
     ],
-    ids=str,
 )
 async def test_each_part_of_an_assertion_is_checked(place: Place, wrong: dict[str, Any], error: str) -> None:
     """Wrong in one thing it is refused for that; a missing key id or mailbox is none, as at Google."""
