@@ -9,6 +9,7 @@ from mailroom.errors import BadInput, DeliveryInDoubt, LedgerNewer, MailroomErro
 from mailroom.events import record
 from mailroom.model.row import Ticket
 from mailroom.model.slice import OWED
+from mailroom.storage.intakes import StoredIntakes
 from mailroom.storage.ledger import Marker
 from mailroom.storage.outbox import Plain, read_intake, read_ticket, was_told
 from send_mail import parse
@@ -114,11 +115,9 @@ class Sweep:
         Whether it is gone from the queue, or another in its place.
         """
         ref = read_ticket(ticket.body)
-        if ref is None and read_intake(ticket.body):  # its intake is revived by itself
-            await self.deliver.outbox.drop_poisoned(ticket)
-            return True
         if ref is None:
-            return await self._message(ticket)
+            batch_id = read_intake(ticket.body)
+            return await (self._intake(batch_id, ticket) if batch_id else self._message(ticket))
         try:
             found = await self.deliver.ledger.read(ref)
         except LedgerNewer as newer:
@@ -126,6 +125,16 @@ class Sweep:
             found = None
         if found is not None and found.owed:
             await self.deliver.outbox.nudge(ref, found.due)
+        await self.deliver.outbox.drop_poisoned(ticket)
+        return True
+
+    async def _intake(self, batch_id: str, ticket: Ticket) -> bool:
+        """A batch on its way in goes on at once, as long as it may have new tickets; send_mail.take_in ends it after that."""
+        intakes, now = StoredIntakes(self.deliver.store), self.deliver.store.now()
+        pending = await intakes.pending(batch_id)
+        if pending is not None and pending.reissued < REISSUES and await intakes.give_ticket(pending, now):
+            record("intake.revived", warn=True, batch=batch_id, times=pending.reissued + 1)
+            await self.deliver.outbox.nudge_intake(batch_id)
         await self.deliver.outbox.drop_poisoned(ticket)
         return True
 

@@ -1,7 +1,7 @@
 """Batches on their way in out of a blob: how far each has come, and when its ticket shows.
 
-Table MailLedger, partition `batch|ID`, row `intake`: what a batch is made of, changed by ETag. It lies beside the batch's header, so that the
-write that accepts the batch ends the intake, too.
+Table MailLedger, partition `batch|ID`, row `intake`: what a batch is made of, changed by ETag. It lies beside the batch's header, so that
+the write that accepts the batch ends the intake, too.
 Partition `~intakes`, row ID: its marker while there is work to do; `due` is when its ticket shows.
 """
 
@@ -76,10 +76,12 @@ class StoredIntakes:
 
     async def waiting(self) -> list[Pending]:
         """All that have work left."""
-        rows = await self._store.query(LEDGER_TABLE, _MARKERS)
-        return [
-            Pending(row.key, float(row.values["created"]), float(row.values["due"]), int(row.values["reissued"]), row.etag) for row in rows
-        ]
+        return list(map(_pending, await self._store.query(LEDGER_TABLE, _MARKERS)))
+
+    async def pending(self, batch_id: str) -> Pending | None:
+        """None where no work is left."""
+        row = await self._store.get_row(LEDGER_TABLE, _MARKERS, batch_id)
+        return None if row is None else _pending(row)
 
     async def give_ticket(self, pending: Pending, due: float) -> bool:
         """Marks it as having a new ticket; False when somebody else has just done so."""
@@ -102,3 +104,8 @@ def _row(intake: Intake) -> Row:
 
 def _marker(intake: Intake, due: float, reissued: int) -> Row:
     return Row(_MARKERS, intake.id, {"created": intake.created, "due": due, "reissued": reissued, "owed": True})
+
+
+def _pending(row: Row) -> Pending:
+    values = row.values
+    return Pending(row.key, float(values["created"]), float(values["due"]), int(values["reissued"]), row.etag)

@@ -77,9 +77,10 @@ class StoredOutbox:
     async def put_once(self, ref: Ref, messages: Sequence[Message], *, sharing: bool = False) -> None:
         """As `put`, but never over another body: who was frozen for long shall not write over what is accepted. Raises StorageConflict."""
         body = self._body(ref, messages, sharing)
-        if not await self._store.put_blob(OUTBOX_CONTAINER, _name(ref), body, only_if_absent=True):
-            if await self._store.get_blob(OUTBOX_CONTAINER, _name(ref)) != body:
-                raise StorageConflict("storage_conflict", f"{_name(ref)} is there already, with other mails.")
+        name = _name(ref)
+        new = await self._store.put_blob(OUTBOX_CONTAINER, name, body, only_if_absent=True)
+        if not new and await self._store.get_blob(OUTBOX_CONTAINER, name) != body:
+            raise StorageConflict("storage_conflict", f"{name} is there already, with other mails.")
 
     def _body(self, ref: Ref, messages: Sequence[Message], sharing: bool) -> bytes:
         if not sharing:

@@ -322,6 +322,18 @@ async def test_an_intake_that_dies_again_and_again_is_refused() -> None:
     assert await room.ledger.read(Ref("billing", found.id)) is None
 
 
+async def test_a_ticket_that_the_platform_poisoned_comes_again_at_once() -> None:
+    """Five kills do that to a ticket that never failed: the sweep gives the intake another one, and clears the queue."""
+    room = IntakeRoom()
+    found = await room.post(ndjson([mail(number) for number in range(9)]))
+    [dead] = room.fake.queues.pop("mail-outbox")
+    await room.fake.put_ticket("mail-outbox-poison", dead.body)
+    await room.sweep.run()
+    assert room.fake.queues["mail-outbox-poison"] == []
+    assert len(room.fake.queues["mail-outbox"]) == 1
+    assert await lines_of(room, await accepted(room, found)) == list(range(1, 10))
+
+
 async def test_an_intake_that_takes_too_long_is_refused() -> None:
     """Its Idempotency-Key would begin another batch soon."""
     room = IntakeRoom()

@@ -1,0 +1,52 @@
+"""A sending room of ours on Azurite, for one mailbox that a fixed-answer server plays. Its pace is taken off."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import httpx
+
+from bench.senders.task import GRAPH, MAILBOX, TASK, TOKEN
+from mailroom.model.account import Account, Cloud, Profile, Storage, Timing
+from mailroom.model.token import Token
+from mailroom.providers.graph import Graph
+from mailroom.storage.lanes import StoredLanes
+from mailroom.storage.ledger import StoredLedger
+from mailroom.storage.outbox import StoredOutbox
+from mailroom.storage.rest import RestStore
+from send_mail.deliver import Deliver, nonces
+
+CLOUD = Cloud("https://login.example", GRAPH, "scope", "vault", "storage")
+ACCOUNT = Account("billing", "graph", MAILBOX, Profile("office", "client_credentials", "tenant", "client", CLOUD), rate=1e6)
+
+
+@dataclass
+class Keys:
+    token_: Token = field(default_factory=lambda: Token(TOKEN, time.time() + 36000))
+
+    async def token(self, account: Account) -> Token:
+        return self.token_
+
+    async def bar(self, account: Account, token: Token) -> None:
+        raise AssertionError("the provider takes every token")
+
+
+def store(client: httpx.AsyncClient) -> RestStore:
+    return RestStore(Storage(**TASK["storage"]), client, None, resource="")  # type: ignore[arg-type]  # a key needs no identity
+
+
+def deliver(client: httpx.AsyncClient, store: RestStore) -> Deliver:
+    graph = Graph(client)
+    return Deliver(
+        accounts={"billing": ACCOUNT},
+        timing=Timing(),
+        store=store,
+        ledger=StoredLedger(store),
+        lanes=StoredLanes(store),
+        outbox=StoredOutbox(store),
+        keyring=Keys(),
+        sender_of=lambda _: graph,
+        monotonic=time.monotonic,
+        new_nonce=nonces(f"bench{time.time_ns():x}"),
+    )
