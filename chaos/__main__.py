@@ -171,12 +171,21 @@ def main() -> int:
         run = Run(arguments.seed, arguments.mails, arguments.workers, folder)
         try:
             return asyncio.run(run.all())
-        except StepFailed as failed:
-            print(f"\n{failed}", file=sys.stderr)
+        except (StepFailed, ExceptionGroup) as failed:
+            print(f"\nFAILED: {'; '.join(_reasons(failed))}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print(f"\nstopped; seed {arguments.seed}", file=sys.stderr)
             return 130
+
+
+def _reasons(error: BaseException) -> list[str]:
+    """What is at the bottom of it."""
+    if isinstance(error, BaseExceptionGroup):
+        return [reason for one in error.exceptions for reason in _reasons(one)]
+    if isinstance(error, StepFailed) and error.__cause__ is not None:
+        return _reasons(error.__cause__)
+    return [f"{type(error).__name__}: {error}".removesuffix(": ")]
 
 
 if __name__ == "__main__":

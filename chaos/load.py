@@ -52,7 +52,8 @@ def plan(seed: int, mails: int) -> list[Job]:
     victim = Job("batch", "victim", tuple(_mail("batch", VICTIM, number) for number in range(VICTIMS)))
     jobs: list[Job] = []
     made, left = VICTIMS, mails - VICTIMS
-    shares: dict[How, int] = {"batch": left * 80 // 100, "single": left * 12 // 100}
+    few = min(left // 4, 60 + left // 25)  # each takes as long as a slice of 20 mails does
+    shares: dict[How, int] = {"batch": left - 2 * few, "single": few}
     for how, count in [*shares.items(), ("plain", left - sum(shares.values()))]:
         while count > 0:
             size = min(count, chance.randint(1, LARGEST_BATCH) if how == "batch" else 1)

@@ -59,13 +59,13 @@ async def town() -> AsyncIterator[Addresses]:
 
 
 async def main() -> None:
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that are gone in mid-request are what this is about
     over = asyncio.Event()
     when_stdin_ends(over.set)
     with tempfile.TemporaryDirectory(prefix="mailroom-chaos-") as name:
         folder = Path(name)
         async with services(folder, lifetime=LIFETIME, customers=(*MAILBOXES[2:], VICTIM)) as running:
             running.make_certificate()
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # clients that are gone in mid-request are what this is about
             told = dataclasses.replace(running, mailboxes=(*MAILBOXES, VICTIM))
             (folder / "accounts.toml").write_text(accounts_toml(told, PACE))
             print(json.dumps(_addresses(told, folder)), flush=True)

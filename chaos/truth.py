@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import httpx
 
 from chaos.town import MAILBOXES, VICTIM, Addresses
 from mailroom import http as mailroom_http
+from mailroom.errors import StorageDown
 from mailroom.model.places import LEDGER_TABLE, OUTBOX_POISON, OUTBOX_QUEUE
+from mailroom.model.row import Row, Ticket
 from mailroom.model.slice import Mail, Slice
 from mailroom.settings import environment
 from mailroom.storage.ledger import read_slice
@@ -22,6 +25,31 @@ from mailroom.storage.rest import RestStore
 
 ACCOUNTS = (*MAILBOXES, VICTIM)
 AT_ONCE = 16
+PATIENCE = 10  # times that storage may fail whoever only looks
+
+T = TypeVar("T")
+
+
+class PatientStore(RestStore):
+    """Who only looks waits for as long as it takes: the emulator has a lot to do."""
+
+    async def query(self, *place: Any, **options: Any) -> list[Row]:
+        return await _patiently(lambda: RestStore.query(self, *place, **options))
+
+    async def queue_length(self, queue: str) -> int:
+        return await _patiently(lambda: RestStore.queue_length(self, queue))
+
+    async def receive(self, queue: str, *, top: int = 32, hide: float = 30.0) -> list[Ticket]:
+        return await _patiently(lambda: RestStore.receive(self, queue, top=top, hide=hide))
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    for _ in range(PATIENCE):
+        try:
+            return await ask()
+        except StorageDown:
+            await asyncio.sleep(1.0)
+    return await ask()
 
 
 @dataclass(slots=True)
@@ -82,4 +110,5 @@ async def truth(where: Addresses, http: httpx.AsyncClient) -> AsyncIterator[Trut
     async with mailroom_http.new_client() as client:
         account = environment.read({"AzureWebJobsStorage": where.storage}, []).storage
         assert account is not None
-        yield Truth(where, http, RestStore(account, client, None, resource=""))  # type: ignore[arg-type]  # a key needs no identity
+        store = PatientStore(account, client, None, resource="")  # type: ignore[arg-type]  # a key needs no identity
+        yield Truth(where, http, store)
