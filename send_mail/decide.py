@@ -54,8 +54,7 @@ class Decide:
         return await self._each(batch, self._cancelled)
 
     def _cancelled(self, found: Slice) -> Slice:
-        if found.claim_until > self.deliver.store.now():
-            return found
+        """Who is under a live claim is `sending`, and stays so."""
         found = found.lapsed(self.deliver.store.now(), self.deliver.timing.grace)
         return found.with_mails(mail.ended("cancelled", CANCELLED) if mail.status == "pending" else mail for mail in found.mails)
 

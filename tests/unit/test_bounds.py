@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from contextlib import suppress
 from typing import Any
 
@@ -83,6 +84,8 @@ ENDLESS = [
     "{{ (['x' * 900000] * 90000)|join }}",
     "{% for i in range(45000) %}{{ 'x' * 100 }}{% endfor %}",
     "{% for i in range(45000) %}{{ ('x' * 900000)|upper }}{% endfor %}",
+    "{% for i in range(40000) %}{{ big }}{% endfor %}",
+    "{{ 3 ** 1000000000 }}",
     "{{ range(49000)|map('string')|map('upper')|list }}",
 ]
 
@@ -91,10 +94,14 @@ ENDLESS = [
 def test_what_would_never_end_is_stopped(text: str) -> None:
     """Loops within loops, texts that double and numbers without end are stopped by name, within moments."""
     began = time.thread_time()
-    error = refusal(text)
+    tracemalloc.start()
+    error = refusal(text, big="x" * 1000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert error.code == "template_unbounded"
     assert error.field == "template.text"
     assert time.thread_time() - began < 5
+    assert peak < 20_000_000
 
 
 @pytest.mark.parametrize(
@@ -104,6 +111,7 @@ def test_what_would_never_end_is_stopped(text: str) -> None:
         "{% set x %}a{% endset %}",
         "{% filter upper %}a{% endfilter %}",
         "{% for one in lines recursive %}{{ loop(lines) }}{% endfor %}",
+        "{% for one in lines recursive %}{{ one.item }}{% endfor %}",
         "{% include 'x' %}",
         "{% import 'x' as x %}",
         "{% block x %}{% endblock %}",

@@ -73,13 +73,14 @@ async def test_what_is_sending_goes_on_and_is_not_sent_again() -> None:
     batch = await begun(room, 20)
     [found] = await room.ledger.slices(batch)
     other = another(room)
+    assert await other.deliver.goes(batch.id)  # it knows, and will believe so for a while
     claim = await other.deliver.take(room.account, found, single=False)
     assert not isinstance(claim, float)
     await decide(room).cancel(batch)
     assert await statuses(room, batch) == {"sending": 20}
     room.provider.script = ["ok"] * 17 + ["not sent", "lost before", "lost after"]
     await other.deliver.attempt(claim)
-    await room.come_to_rest()
+    await other.come_to_rest()
     assert await statuses(room, batch) == {"sent": 18, "cancelled": 2}
     assert sum(room.provider.copies.values()) == 18
 
@@ -233,6 +234,8 @@ async def test_what_may_have_gone_is_asked_for_before_it_is_tried_again() -> Non
     [found] = await room.ledger.slices(batch)
     room.provider.copies[found.mails[0].stamp] += 1
     assert await decide(room).retry(batch) == 1
+    [again] = await room.ledger.slices(batch)
+    assert again.created == found.created  # since when the provider is asked
     await room.come_to_rest()
     assert await statuses(room, batch) == {"sent": 1}
     assert sum(room.provider.copies.values()) == 1
