@@ -46,6 +46,23 @@ class Api:
     async def post(self, path: str, body: bytes, kind: str, key: str, params: Mapping[str, str]) -> dict[str, Any]:
         return _json(await self._call("POST", path, params, {"Content-Type": kind, "Idempotency-Key": key}, body))
 
+    async def upload(self, content: bytes) -> str:
+        """Puts it where the API says; the name by which it may be used. No token goes there: the link is the permission."""
+        offer = _json(await self._call("POST", "attachments", {}, {}, b""))
+        try:
+            answer = await repeated(
+                lambda: self._client.request(offer["method"], offer["url"], headers=offer["headers"], content=content),
+                pauses=PAUSES,
+                again=AGAIN,
+            )
+        except httpx.RequestError as error:
+            detail = f"{urlsplit(offer['url']).netloc} did not take the file ({type(error).__name__})."
+            raise NoAnswer("upload_failed", detail, "Check the network and the storage account's firewall.") from error
+        if not answer.is_success:
+            detail = f"{urlsplit(offer['url']).netloc} answered {answer.status_code} to the file."
+            raise Answered(answer.status_code, "upload_failed", detail, "Check the storage account's firewall, then repeat the command.")
+        return str(offer["blob"])
+
     async def _call(self, method: str, path: str, params: Mapping[str, str], headers: Mapping[str, str], body: bytes) -> httpx.Response:
         """A token that is no good any more is one new one and one more try. Raises NoAnswer, Answered, and what signing in raises."""
         answer = await self._ask(method, path, params, headers, body, fresh=False)

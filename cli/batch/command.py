@@ -7,13 +7,14 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cli import api, sign_in
-from cli.batch import request, text, watch
+from cli.batch import request, text
 from cli.batch.request import Request
+from cli.batch.watch import Watch
 from cli.progress import Progress
 from mailroom import http, wiring
 from mailroom.identity import Identity
@@ -29,26 +30,40 @@ async def run(given: argparse.Namespace, asked: Request | None, env: Mapping[str
         functions = api.Api(api.base(env), client, token)
         if asked is None:
             return await _watched(functions, given.follow)
-        key = f"cli-{secrets.token_hex(16)}" if given.again else asked.key
-        view = await functions.post("batches", asked.body, asked.kind, key, asked.params)
+        view = await _posted(functions, asked, f"cli-{secrets.token_hex(16)}" if given.again else asked.key)
         if given.dry_run:
             _say(text.rehearsed(view))
             return 1 if view["refused"] else 0
+        if view.get("status") == "accepting":
+            view = await _followed(functions, lambda watch: watch.until_accepted(view["id"]))
         _say(text.accepted(view))
-        if given.watch:
-            return await _watched(functions, view["id"])
-        return _refusals(view)
+        return await _watched(functions, view["id"]) if given.watch else _refusals(view)
+
+
+async def _posted(functions: api.Api, asked: Request, key: str) -> dict[str, Any]:
+    body = asked.naming(await functions.upload(asked.upload)) if asked.upload else asked.body
+    try:
+        return await functions.post("batches", body, asked.kind, key, asked.params)
+    except api.Answered as error:
+        if error.code != "idempotency_key_reused":
+            raise
+        detail = "This file was accepted with these options within the last 48 hours."  # its upload had another name then
+        raise api.Answered(error.status, error.code, detail, "`--follow ID` watches it, `--again` sends it once more.") from error
 
 
 async def _watched(functions: api.Api, batch_id: str) -> int:
-    progress = Progress(sys.stdout, columns=lambda: shutil.get_terminal_size().columns)
-    try:
-        view = await watch.until_done(functions, batch_id, progress)
-    finally:
-        progress.clear()
+    view = await _followed(functions, lambda watch: watch.until_done(batch_id))
     print(f"done: {text.standing(view)}")
     _refusals(view)
     return 0 if view["counts"]["sent"] == sum(view["counts"].values()) else 1
+
+
+async def _followed(functions: api.Api, how: Callable[[Watch], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    progress = Progress(sys.stdout, columns=lambda: shutil.get_terminal_size().columns)
+    try:
+        return await how(Watch(functions, progress))
+    finally:
+        progress.clear()
 
 
 def _refusals(view: dict[str, Any]) -> int:

@@ -141,6 +141,21 @@ def test_a_template_is_rehearsed_then_sent(town: Town, env: dict[str, str], tmp_
     assert total(town, subject)[1] == 2
 
 
+def test_a_file_too_large_for_a_request_is_uploaded(town: Town, env: dict[str, str], tmp_path: Path) -> None:
+    """Read in the background and sent, each mail once; the same file again is told to have been accepted before."""
+    subject, file = sign(), tmp_path / "mails.json"
+    file.write_text(json.dumps([town.mail(subject=subject, text="x" * 100_000)] * 160), "utf-8")
+    code, said, complained = mailroom(env, "batch", str(file), "--watch")
+    assert (code, complained) == (0, "")
+    assert "160 mails accepted" in said
+    assert said.splitlines()[-1] == "done: 160 sent"
+    assert total(town, subject)[1] == 160
+    code, _, complained = mailroom(env, "batch", str(file))
+    assert code == 1
+    assert complained.startswith("mailroom: idempotency_key_reused: This file was accepted")
+    assert total(town, subject)[1] == 160
+
+
 def terminal(env: dict[str, str], arguments: Command, until: Callable[[str], bool], end: int | None = None) -> tuple[int, str]:
     """The command on a terminal of its own: its status and all that was drawn; `end` is a signal to send once `until` is so."""
     ours, theirs = pty.openpty()

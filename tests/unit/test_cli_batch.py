@@ -12,6 +12,7 @@ import pytest
 
 from cli import api, sign_in
 from cli.batch import request, text, watch
+from cli.batch.watch import Watch
 from cli.progress import EVERY, Progress
 from mailroom.errors import AuthorityDown, AuthorityRefused, BadInput, BadSettings, MailroomError
 from mailroom.model import account
@@ -260,7 +261,7 @@ async def until_done(server: Server) -> tuple[dict[str, Any], str, list[float]]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    found = await watch.until_done(functions(server), "b1", Progress(out, lambda: 100.0 * len(slept)), sleep)
+    found = await Watch(functions(server), Progress(out, lambda: 100.0 * len(slept)), sleep).until_done("b1")
     return found, out.getvalue(), slept
 
 
@@ -286,6 +287,61 @@ async def test_watching_outlives_an_outage_and_no_refusal() -> None:
     assert found["counts"]["sent"] == 1
     with pytest.raises(api.Answered, match="batch_unknown"):
         await until_done(Server(httpx.Response(404, json={"code": "batch_unknown", "detail": "There is none."})))
+
+
+async def test_what_was_uploaded_is_first_accepted() -> None:
+    """How far it is read, then how far it is sent; one that is refused is told with its line."""
+    reading = httpx.Response(200, json={"id": "b1", "status": "accepting", "lines": 7, "bytes": 700, "of_bytes": 1000})
+    _, out, _ = await until_done(Server(reading, view(sent=9)))
+    assert out == "700 of 1000: 7 lines read\n9 of 9: 9 sent\n"
+    bad = httpx.Response(
+        200, json={"id": "b1", "status": "refused", "code": "id_repeated", "detail": "line 7: id: No.", "next_step": "Do."}
+    )
+    with pytest.raises(api.Answered, match=r"id_repeated: line 7: id: No\. Do\."):
+        await until_done(Server(bad))
+
+
+MAILS = b'[{"a": 1},\n {"a":\n 2}]'
+LARGE = [
+    (request.of_lines(b'{"a": 1}\n{"a": 2}', {}, limit=9), {"format": "ndjson"}, b'{"a": 1}\n{"a": 2}'),
+    (request.of_lines(MAILS, {}, limit=9), {"format": "ndjson"}, b'{"a": 1}\n{"a":  2}'),
+    (
+        request.of_template(b'{"to": []}', MAILS, {}, as_csv=False, limit=9),
+        {"template": {"to": []}, "format": "ndjson"},
+        b'{"a":1}\n{"a":2}',
+    ),
+    (
+        request.of_template(b'{"to": []}', b"name\r\nAnn", {}, as_csv=True, limit=8),
+        {"template": {"to": []}, "format": "csv"},
+        b"name\r\nAnn",
+    ),
+]
+
+
+@pytest.mark.parametrize(("made", "order", "upload"), LARGE)
+def test_what_no_request_carries_is_uploaded(made: request.Request, order: dict[str, Any], upload: bytes) -> None:
+    """As NDJSON or CSV, whatever it was, and named in the request; another content is another key."""
+    assert (json.loads(made.naming("u1")), made.upload) == (order | {"blob": "u1"}, upload)
+    assert made.key != request.Request(made.body, {}, made.kind, upload + b" ").key
+
+
+def test_a_large_object_is_sent_in_two_files() -> None:
+    """Its recipients could not be read line by line."""
+    with pytest.raises(BadInput, match=r"batch_too_large.*--template"):
+        request.of_lines(b'{"template":\n{}, "recipients": []}', {}, limit=9)
+
+
+async def test_a_file_goes_without_our_token() -> None:
+    """To the address that the API gave, with the headers that it gave; what storage refuses is told."""
+    offer = {"blob": "u1", "method": "PUT", "url": "https://s.example/c/u1?sig=s", "headers": {"x-ms-blob-type": "BlockBlob"}}
+    server = Server(httpx.Response(201, json=offer), httpx.Response(201))
+    assert await functions(server).upload(b"mails") == "u1"
+    put = server.asked[1]
+    assert (put.method, str(put.url), put.content, put.headers["x-ms-blob-type"]) == ("PUT", offer["url"], b"mails", "BlockBlob")
+    assert "Authorization" not in put.headers
+    with pytest.raises(api.Answered, match=r"upload_failed: s\.example answered 403") as caught:
+        await functions(Server(httpx.Response(201, json=offer), httpx.Response(403))).upload(b"mails")
+    assert "sig=" not in str(caught.value)
 
 
 def test_an_acceptance_without_counts_is_told_all_the_same() -> None:
