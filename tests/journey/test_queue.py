@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from sandbox.host.queues import Queue
-from sandbox.host.storage import Storage
+from sandbox.host.storage import Storage, StorageFailed
 from tests.journey.conftest import Town
 from tests.waiting import until
 
@@ -120,3 +120,15 @@ async def test_a_ticket_for_nothing_holds_up_nothing(town: Town, outbox: Outbox)
     await outbox.put(json.dumps(town.mail(subject=last)).encode())
     await until(lambda: town.sent(last))
     assert await outbox.aside(unknown) == []
+
+
+async def test_a_message_over_64_kb_is_refused_to_its_sender(town: Town, outbox: Outbox) -> None:
+    """48 kB of JSON go over the queue; what is larger the queue does not take, and over HTTP the same mail goes."""
+    small, large = (town.mail(id=sign(), subject=sign(), text="x" * size) for size in (47_000, 60_000))
+    with pytest.raises(StorageFailed) as caught:
+        await outbox.put(json.dumps(large).encode())
+    assert caught.value.status == 413
+    await outbox.put(json.dumps(small).encode())
+    assert town.api.post("messages", json=large).json()["status"] == "sent"
+    await until(lambda: town.sent(small["subject"]))
+    assert [row["copies"] for mail in (small, large) for row in town.sent(mail["subject"])] == [1, 1]
