@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mailroom.errors import StorageConflict, StorageDown
+from mailroom.errors import StorageConflict
 from mailroom.model.batch import Batch
 from mailroom.model.intake import Intake
 from mailroom.model.places import LEDGER_TABLE
@@ -52,7 +52,7 @@ class StoredIntakes:
         return msgspec.structs.replace(msgspec.json.decode(str(row.values["intake"]), type=Intake), version=row.etag)
 
     async def save(self, before: Intake, after: Intake) -> Intake:
-        """Raises StorageConflict when somebody else has brought it further."""
+        """Raises StorageConflict when somebody else has brought it further, StorageDown when nobody knows: then the next ticket tells."""
         return await self._save(before, after, [])
 
     async def accept(self, before: Intake, after: Intake, batch: Batch) -> Intake:
@@ -61,13 +61,7 @@ class StoredIntakes:
 
     async def _save(self, before: Intake, after: Intake, more: Sequence[Change]) -> Intake:
         row = msgspec.structs.replace(_row(after), etag=before.version)
-        try:
-            version, *_ = await self._store.write(LEDGER_TABLE, [Change("replace", row), *more])
-        except StorageDown:  # it may have been written all the same: then what is there is what we wanted
-            found = await self.read(after.id)
-            if found is None or msgspec.structs.replace(found, version="") != msgspec.structs.replace(after, version=""):
-                raise
-            return found
+        version, *_ = await self._store.write(LEDGER_TABLE, [Change("replace", row), *more])
         return msgspec.structs.replace(after, version=version)
 
     async def put_off(self, intake: Intake, due: float) -> None:

@@ -11,6 +11,7 @@ import pytest
 from mailroom.errors import BadInput, Conflict, NotFound, StorageConflict, StorageDown
 from mailroom.model.batch import Batch
 from mailroom.model.intake import Intake
+from mailroom.model.places import UPLOADS_CONTAINER
 from mailroom.model.slice import Ref
 from send_mail import take_in
 from send_mail.portions import LINES
@@ -261,6 +262,28 @@ async def test_the_same_key_is_the_same_batch() -> None:
         await room.accept.begun(CALLER, "another", "k")
 
 
+async def test_the_same_key_is_the_same_batch_also_when_its_upload_is_gone() -> None:
+    """A request may be repeated for as long as its key is known, an upload is there for a day."""
+    room = IntakeRoom()
+    first = await room.post(ndjson([mail(number) for number in range(9)]), key="k")
+    await room.fake.delete_blob(UPLOADS_CONTAINER, f"{CALLER}/u1")
+    assert (await room.post(key="k")).id == first.id
+    await room.taken_in()
+    again = await room.post(key="k")
+    assert isinstance(again, Intake)
+    assert (again.state, again.fault and again.fault.code) == ("refused", "upload_missing")
+
+
+async def test_only_ids_of_their_own_are_entered() -> None:
+    """A mail without one is found by the name that its batch gives it, without a row for it."""
+    room = IntakeRoom()
+    mails = [mail(number) for number in range(9)]
+    del mails[3]["id"], mails[8]["id"]
+    batch = await accepted(room, await room.post(ndjson(mails)))
+    assert len(room.fake.tables["MailKeys"]) == 7
+    assert (await room.status.message(f"{batch.id}.0.0.3", CALLER))["line"] == 4
+
+
 async def test_nothing_goes_before_its_time() -> None:
     """With send_at the mails wait, and go then."""
     room = IntakeRoom()
@@ -320,6 +343,19 @@ async def test_an_intake_that_dies_again_and_again_is_refused() -> None:
     assert intake.fault is not None
     assert intake.fault.code == "intake_died"
     assert await room.ledger.read(Ref("billing", found.id)) is None
+
+
+async def test_dying_counts_only_where_nothing_is_brought_further() -> None:
+    """Nine tickets die before each portion: that is bad luck, and the batch is accepted."""
+    room = IntakeRoom()
+    found = await room.post(ndjson([mail(number) for number in range(12)]))
+    for _ in range(5):
+        for _ in range(REISSUES - 1):
+            room.fake.queues["mail-outbox"].clear()
+            room.pass_time(LATE + 1)
+            await room.take_in.revive()
+        await room.work_off()
+    assert await lines_of(room, await accepted(room, found)) == list(range(1, 13))
 
 
 async def test_a_ticket_that_the_platform_poisoned_comes_again_at_once() -> None:
