@@ -23,14 +23,17 @@ demo: setup
 run: setup
 	@$(BIN)/python -m sandbox up
 
+# Each worker has storage and a town of its own, so that files run side by side.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile
+
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-servers: setup
 	MAILROOM_TEST_SERVERS=1 $(BIN)/python -m pytest tests/servers
 
 unit: setup
-	$(BIN)/python -m pytest tests/unit -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) tests/unit -m "not slow"
 
 lint: setup
 	$(BIN)/ruff format --check
