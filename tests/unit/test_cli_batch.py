@@ -104,6 +104,12 @@ def test_a_file_gets_a_line_now_and_then() -> None:
     progress.clear()
     assert EVERY == 10.0
     assert out.getvalue() == "0 of 3: 0 sent\n1 of 3: 1 sent\n2 of 3: 2 sent\n"
+    out, now = io.StringIO(), 0.0
+    progress = Progress(out, lambda: now)
+    for at in range(40):
+        now = float(at)
+        progress.show(at, 40, f"{at} sent")
+    assert [line.split()[0] for line in out.getvalue().splitlines()] == ["0", "10", "20", "30"]
 
 
 class Server:

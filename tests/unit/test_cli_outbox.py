@@ -240,6 +240,17 @@ async def test_an_old_mail_in_doubt_is_for_a_person(desk: Desk) -> None:
     assert (await desk.status("m1"), desk.copies) == ("sent", 1)
 
 
+async def test_what_was_never_accepted_is_not_shown(desk: Desk) -> None:
+    """A batch that was cut off before its commit has slices in the ledger, and counts for nobody."""
+    await desk.post("m1")
+    desk.room.store.dies_in, desk.room.store.only = 2, "write"
+    await desk.room.alive(lambda: desk.room.accept.batch([Line(1, message("m2"))], [], "crm", "hash"))
+    desk.room.store.dies_in = None
+    assert sum(key.startswith("s|") for _, key in desk.room.fake.tables["MailLedger"]) == 2
+    assert await desk.told(lambda outbox: outbox.list_all(None, every=True)) == "billing: 1 sent\nNothing waits for a person."
+    assert isinstance(await desk.refusal(lambda outbox: outbox.show("m2", None)), NotFound)
+
+
 async def test_a_mail_of_a_cancelled_batch_stays_where_it_is(desk: Desk) -> None:
     """Nobody sends half of what somebody has called off."""
     desk.room.provider.script = ["refused"]
