@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,10 +14,13 @@ from mailroom.errors import BadInput, Conflict, NotFound, StorageConflict, Stora
 from mailroom.model.batch import Batch
 from mailroom.model.intake import Intake
 from mailroom.model.places import UPLOADS_CONTAINER
+from mailroom.model.row import Change
 from mailroom.model.slice import Ref
 from send_mail import take_in
+from send_mail.intake import view
 from send_mail.portions import LINES
 from send_mail.take_in import LATE, REISSUES
+from tests.fakes import FakeStore
 from tests.intake import CALLER, IntakeRoom, mail, ndjson
 from tests.sending import Killed
 
@@ -470,3 +475,73 @@ async def test_twenty_thousand_lines_and_one_bad_in_the_middle() -> None:
     lines = body.splitlines(keepends=True)
     lines[10_000] = json.dumps(mail(1, subject="a\nb")).encode() + b"\n"
     assert await refused(room, b"".join(lines)) == ("header_line_break", "line 10001: subject")
+
+
+class Swallowing(FakeStore):
+    """Keeps neither bodies nor slices: so what is left is what the one who accepts them has in memory."""
+
+    async def put_blob(self, container: str, name: str, body: bytes, **options: Any) -> bool:
+        if name.startswith("billing/"):
+            return True
+        return await super().put_blob(container, name, body, **options)
+
+    async def write(self, table: str, changes: Sequence[Change]) -> list[str]:
+        if changes[0].row.partition == "billing":
+            return [""] * len(changes)
+        return await super().write(table, changes)
+
+
+async def test_memory_does_not_grow_with_the_batch() -> None:
+    """Of twenty thousand mails, 50 MB as messages, a portion of two thousand is in memory at a time, and eight megabytes of the upload."""
+    room = IntakeRoom(lines=2000, seconds=60.0)
+    room.fake = room.store.store = Swallowing(now=room.clock)
+    text = b"x" * 900
+    found = await room.post(
+        b"".join(b'{"account":"billing","to":["a@example.com"],"id":"%d","text":"%s"}\n' % (at, text) for at in range(20_000))
+    )
+    tracemalloc.start()
+    try:
+        await room.taken_in()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert await room.ledger.batch(found.id)
+    assert most < 25_000_000
+
+
+async def test_a_batch_is_cancelled_on_its_way_in() -> None:
+    """Nothing of it goes, its rows are forgotten, and its key gives what became of it; another caller can't, nor can anybody later."""
+    room = IntakeRoom()
+    found = await room.post(ndjson([mail(number) for number in range(9)]), key="k")
+    await room.work_off()
+    assert await room.take_in.cancel(found.id, "another") is None
+    stopped = await room.take_in.cancel(found.id, CALLER)
+    assert stopped is not None
+    assert view(stopped)["status"] == "cancelled"
+    await room.taken_in()
+    assert await room.ledger.read(Ref("billing", found.id)) is None
+    again = await room.post(key="k")
+    assert isinstance(again, Intake)
+    assert again.state == "refused"
+    other = await accepted(room, await room.post(ndjson([mail(number) for number in range(9)])))
+    assert await room.take_in.cancel(other.id, CALLER) is None
+
+
+async def test_status_tells_how_far_it_has_come() -> None:
+    """To its caller alone: lines and bytes while it is on its way, the reason once it is refused, counts once it is accepted."""
+    room = IntakeRoom()
+    mails = [mail(number) for number in range(9)]
+    found = await room.post(ndjson(mails))
+    await room.work_off()
+    told = await room.status.batch(found.id, CALLER)
+    size = len(ndjson(mails))
+    assert told == {"id": found.id, "status": "accepting", "lines": 4, "bytes": len(ndjson(mails[:4])), "of_bytes": size}
+    with pytest.raises(NotFound):
+        await room.status.batch(found.id, "another")
+    await room.taken_in()
+    assert sum((await room.status.batch(found.id, CALLER))["counts"].values()) == 9
+    bad = await room.post(ndjson([mail(1), mail(2, to=["bob"])]))
+    await room.taken_in()
+    told = await room.status.batch(bad.id, CALLER)
+    assert (told["status"], told["code"], told["field"]) == ("refused", "address_without_domain", "line 2: to[0]")
+    assert told["next_step"]
