@@ -57,7 +57,13 @@ def accounts_toml(services: Services, pace: Pace) -> str:
             }
             for address in services.mailboxes
         },
-        f"accounts.{json.dumps(REPORTS)}": {"provider": "smtp", "address": REPORTS, "auth": "sandbox", "rate": 6000, "recipients_a_day": MANY},
+        f"accounts.{json.dumps(REPORTS)}": {
+            "provider": "smtp",
+            "address": REPORTS,
+            "auth": "sandbox",
+            "rate": 6000,
+            "recipients_a_day": MANY,
+        },
         f"accounts.{json.dumps(ORDERS)}": {
             "provider": "gmail",
             "address": ORDERS,
