@@ -45,6 +45,16 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
 
 
+def untrusted(error: BaseException) -> str | None:
+    """Why the other side's certificate is not trusted, where that is what a request failed for."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def let_go(response: httpx.Response) -> httpx.Response:
     """Of its stream, once the body is read: the two refer to each other, so both bodies would stay until the garbage collector comes by."""
     response.stream = _READ

@@ -123,6 +123,8 @@ def signing_failure(response: httpx.Response, email: str) -> AccountFault | None
     role = f"Give the federated identity the role Service Account Token Creator on {email},"
     step = f"{role} and enable the IAM Service Account Credentials API."
     code = "google_signing_denied" if status in (403, 404) else "google_signing_refused"
+    if code == "google_signing_refused":  # 400 is about the claims, of which only the times can be wrong; 401 about the exchanged token
+        step = "Set this machine's clock: an assertion is good for one hour." if status == 400 else _FEDERATION
     return AuthorityRefused(code, f"Google answered {status}: {_line(refusal.error.message)}", step, error=code)
 
 

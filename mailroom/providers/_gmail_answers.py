@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from mailroom.errors import DeliveryInDoubt, NotSent, ProviderError, Refused, Throttled, TokenRejected
-from mailroom.http import retry_after
+from mailroom.http import retry_after, untrusted
 
 BEFORE_THE_BODY = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 DAY_PAUSE = 3600.0  # seconds after which a day's limit is tried again
@@ -30,6 +30,7 @@ _ACCESS = {
     "forbidden": "Check the account's address: the token acts as another mailbox.",
 }
 _NO_MAIL = "Give the user a licence with Gmail, and turn the service on: the mailbox does not take mail by API."
+_TRUST = "Check the cloud's gmail URL; if a proxy answers in its place, its authority's certificate goes to SSL_CERT_FILE."
 
 T = TypeVar("T")
 
@@ -114,6 +115,8 @@ def unsent(error: httpx.RequestError) -> ProviderError:
 
 
 def unanswered(error: httpx.RequestError) -> NotSent:
+    if why := untrusted(error):
+        return NotSent("certificate_untrusted", f"Gmail's certificate is not trusted: {why.rstrip('.')}.", _TRUST)
     return NotSent("provider_unreachable", f"{type(error).__name__}: {error}".rstrip(": "), "Check the network and the cloud's gmail URL.")
 
 

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from mailroom.errors import DeliveryInDoubt, NotSent, ProviderError, Refused, Throttled, TokenRejected
-from mailroom.http import retry_after
+from mailroom.http import retry_after, untrusted
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ _ACCESS = (
     "Grant the app {0} for this mailbox: the role 'Application {0}' in Exchange, or the application permission {0} in Entra. "
     "A change takes up to two hours. Then run `mailroom check`."
 )
+_TRUST = "Check the cloud's graph URL; if a proxy answers in its place, its authority's certificate goes to SSL_CERT_FILE."
 _LOST_CURSOR = re.compile("syncstate|resync|deltatoken", re.IGNORECASE)
 
 
@@ -206,12 +207,12 @@ def is_no(status: int, body: bytes) -> Refused | None:
 def unsent(error: httpx.RequestError) -> ProviderError:
     """Before the body went nothing was sent. After that, nobody knows."""
     what = f"{type(error).__name__}: {error}".rstrip(": ")
-    if isinstance(error, BEFORE_THE_BODY):
-        return NotSent("provider_unreachable", what, "Check the network and the cloud's graph URL.")
-    return DeliveryInDoubt("answer_lost", what)
+    return unanswered(error) if isinstance(error, BEFORE_THE_BODY) else DeliveryInDoubt("answer_lost", what)
 
 
 def unanswered(error: httpx.RequestError) -> NotSent:
+    if why := untrusted(error):
+        return NotSent("certificate_untrusted", f"Graph's certificate is not trusted: {why.rstrip('.')}.", _TRUST)
     return NotSent("provider_unreachable", f"{type(error).__name__}: {error}".rstrip(": "), "Check the network and the cloud's graph URL.")
 
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiosmtpd.smtp import MISSING, SMTP, AuthResult, Envelope, Session
+from aiosmtpd.smtp import MISSING, SMTP, AuthResult, Envelope, Session, TLSSetupException
 
 from sandbox.directory import OUTLOOK, Directory
 from sandbox.faults import Fault, Faults
 from sandbox.smtp import access, sasl
 from sandbox.smtp.mailman import Mailman
 
+_log = logging.getLogger("sandbox.smtp")
 SIZE = 157_286_400  # 150 MB, Exchange Online's most
 CONNECTIONS = 3  # of one mailbox at a time
 STEPS = ("EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA")
@@ -107,6 +109,13 @@ class ExchangeSession(SMTP):
             await super()._handle_client()
         except ConnectionError:  # the client went in the middle of something
             self.abort()
+
+    async def handle_exception(self, error: Exception) -> str:
+        """aiosmtpd would ask its handler, which is this very object, and that one again. A client that ends the handshake is no error."""
+        if not isinstance(error, TLSSetupException):
+            _log.exception("An SMTP session failed", exc_info=error)
+        self.abort()
+        return "421 4.3.2 Service not available"
 
     # signing in
 

@@ -155,6 +155,21 @@ async def test_a_client_that_is_wrong_about_itself(place: Place, grant: str) -> 
 
 
 @both
+async def test_a_confidential_clients_own_secret(place: Place, grant: str) -> None:
+    """Wrong, or ended with no new one: it is the application's, so nobody has to sign in again and no password is doubted."""
+    place.app.public = False
+    place.vault.secrets["tool"] = "wrong-of-the-tool"
+    place.vault.secrets["dora-token"] = place.new_refresh_token()
+    wrong = await place.refused(GRANTS[grant](place, secret="tool"))
+    place.vault.secrets["tool"] = place.app.add_secret(time.time() - 1)
+    ended = await place.refused(GRANTS[grant](place, secret="tool"))
+    assert [(one.code, one.retryable) for one in (wrong, ended)] == [("aadsts_7000215", False), ("aadsts_7000222", False)]
+    assert "not its id" in wrong.next_step
+    assert "make a new one" in ended.next_step
+    assert place.user.wrong_passwords == 0
+
+
+@both
 @pytest.mark.parametrize(
     ("scope", "code"),
     [

@@ -268,11 +268,12 @@ async def test_faults_of_the_vault_pass_through(place: Place) -> None:
 )
 async def test_an_authority_in_trouble(place: Place, fault: dict[str, Any], code: str, wait: float | None) -> None:
     """Busy, silent or talking nonsense: it may be asked again, and nothing was refused."""
-    place.office.faults.add({"service": "google", "path": "/token", **fault})
+    struck = place.office.faults.add({"service": "google", "path": "/token", **fault})
     error = await place.refused(place.credential(timeout=0.3 if fault["answer"] == "hang" else 10.0))
     assert isinstance(error, AuthorityDown)
     assert (error.code, error.retry_after) == (code, wait)
     assert error.retryable
+    assert struck.hits == 1, "when to ask again is the keyring's to say"
 
 
 async def test_an_unknown_refusal_keeps_its_name() -> None:

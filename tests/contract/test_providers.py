@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
+from mailroom.connections import Connections
 from mailroom.errors import DeliveryInDoubt, NotSent, Refused, Throttled, TokenRejected
 from mailroom.model.account import Account, Cloud, Profile
 from mailroom.model.message import Address, Attachment, Message, Outgoing, Receipt
@@ -340,6 +342,22 @@ async def test_a_mail_that_is_not_there(wire: Wire) -> None:
     await wire.send(mail("s1"))
     [arrival] = (await wire.walk())[0]
     assert await wire.provider.mime(wire.town.account(ANNA), arrival.id, wire.town.token(ANNA)) is None
+
+
+@pytest.mark.parametrize("own_connections", [True, False])
+async def test_a_certificate_that_is_not_trusted(wire: Wire, own_connections: bool) -> None:
+    """Neither a token nor a mail goes to a host that cannot prove its name, and that is told from a host that is not there."""
+    strict = ssl.create_default_context()  # which does not know the sandbox's authority
+    transport = Connections(strict) if own_connections else None
+    async with httpx.AsyncClient(transport=transport, verify=strict) as client:
+        provider = {"graph": graph, "gmail": gmail}[wire.town.account(ANNA).provider].build(FakeParts(client))
+        account, token = wire.town.account(ANNA), wire.town.token(ANNA)
+        answers = await provider.send(account, [mail("s1"), mail("s2"), mail("s3", mime=READY)], token)
+        assert {(type(one), one.code) for one in answers} == {(NotSent, "certificate_untrusted")}
+        assert all("SSL_CERT_FILE" in one.next_step for one in answers)
+        with pytest.raises(NotSent, match="certificate_untrusted"):
+            await provider.page(account, None, token)
+    assert await wire.ask(mail("s1"), mail("s2"), mail("s3")) == [None] * 3
 
 
 @pytest.mark.parametrize("module", [graph, gmail])

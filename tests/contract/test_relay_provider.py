@@ -13,7 +13,7 @@ import pytest
 
 from mailroom import http
 from mailroom.credentials import none
-from mailroom.errors import NotSent, Refused, VaultRefused
+from mailroom.errors import DeliveryInDoubt, NotSent, Refused, Throttled, VaultRefused
 from mailroom.keyring import Keyring
 from mailroom.model.account import Account, Cloud, Profile
 from mailroom.model.certificate import Certificate
@@ -113,6 +113,27 @@ async def test_a_relay_that_wants_a_sign_in(tmp_path: Path, monkeypatch: pytest.
         [answer] = await wire.send(mail("s1"))
         assert (type(answer), answer.code) == (NotSent, "sign_in_required")
         assert "provider smtp" in answer.next_step
+
+
+@pytest.mark.parametrize(
+    ("at", "answer", "kind", "code"),
+    [
+        ("ehlo", "strip", NotSent, "starttls_missing"),
+        ("starttls", "454 4.7.0 TLS not available", NotSent, "starttls_refused"),
+        ("mail", "451 4.7.500 Server busy", NotSent, "server_deferred"),
+        ("end", "452 4.7.0 Message rate limit exceeded", Throttled, "throttled"),
+        ("data", "cut", DeliveryInDoubt, "answer_lost"),
+        ("end", "cut", DeliveryInDoubt, "answer_lost"),
+    ],
+)
+async def test_what_goes_wrong_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, answer: str, kind: type, code: str
+) -> None:
+    """As with any server; only a mail whose content had begun is in doubt, and nothing is sent again by itself."""
+    async with wired(tmp_path, monkeypatch) as wire:
+        struck = wire.faults.add({"service": "smtp", "path": at, "answer": answer})
+        [told] = await wire.send(mail("s1"))
+        assert (type(told), told.code, struck.hits, wire.copies()) == (kind, code, 1, {})
 
 
 async def test_a_recipient_of_another_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

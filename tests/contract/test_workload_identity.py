@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -156,10 +157,24 @@ async def test_no_identity(place: Place) -> None:
 )
 async def test_google_in_trouble(place: Place, path: str, answer: str, code: str) -> None:
     """At either step: it may be asked again, and nothing was refused."""
-    place.office.faults.add({"service": "google", "path": path, "answer": answer})
+    struck = place.office.faults.add({"service": "google", "path": path, "answer": answer})
     error = await place.refused(place.credential(timeout=0.3 if answer == "hang" else 10.0))
     assert isinstance(error, AuthorityDown)
-    assert error.code == code
+    assert (error.code, error.retryable, struck.hits) == (code, True, 1)
+    place.office.faults.clear()
+    assert await place.credential().ask(SCOPE)
+
+
+@pytest.mark.parametrize("off", [-4000.0, -300.0, 300.0, 4000.0])
+async def test_clocks_that_differ(place: Place, off: float) -> None:
+    """Five minutes either way are nothing; more is named, by who takes the assertion or by who is to sign it: the claims are ours."""
+    place.office.workspace.now = lambda: time.time() + off
+    if abs(off) <= 300:
+        assert await place.credential().ask(SCOPE)
+        return
+    error = await place.refused(place.credential())
+    assert error.code == ("google_signing_refused" if off > 0 else "google_clock_skew")
+    assert "clock" in error.next_step
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,8 @@ STEPS = {
     "resolved": "Nothing: it is settled.",
     "settings_invalid": "Correct what each line names; `mailroom check` reads them too.",
     "storage_conflict": "Send the request again: somebody else was there at the same time.",
-    **dict.fromkeys(
-        ("google_signing_denied", "google_signing_refused"), "Give the federated identity the role Service Account Token Creator."
-    ),
+    "google_signing_denied": "Give the identity the role Service Account Token Creator; enable the IAM Service Account Credentials API.",
+    "google_signing_refused": "400: set this machine's clock. 401: check the workload identity provider; the exchange is repeated.",
 }
 MEANINGS = {  # of AADSTS numbers: learn.microsoft.com/entra/identity-platform/reference-error-codes
     28000: "Several resources in one request.",
