@@ -5,55 +5,24 @@ What the platform does in Azure is not counted: here a loop receives the tickets
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 
-from bench.senders.task import GRAPH, MAILBOX, MAILS, SUBJECT, TASK, TEXT, TO, TOKEN, WARM_UP, tell
+from bench.senders import room
+from bench.senders.task import MAILS, SUBJECT, TEXT, TO, WARM_UP, tell
 from mailroom import http
-from mailroom.model.account import Account, Cloud, Profile, Storage, Timing
 from mailroom.model.message import Address, Message
 from mailroom.model.places import OUTBOX_QUEUE
-from mailroom.model.token import Token
-from mailroom.providers.graph import Graph
 from mailroom.storage.keys import StoredKeys
-from mailroom.storage.lanes import StoredLanes
-from mailroom.storage.ledger import StoredLedger
-from mailroom.storage.outbox import StoredOutbox, read_ticket
+from mailroom.storage.outbox import read_ticket
 from mailroom.storage.rest import RestStore
 from send_mail.accept import Accept
-from send_mail.deliver import Deliver, nonces
+from send_mail.deliver import Deliver
 from send_mail.line import Line
-
-CLOUD = Cloud("https://login.example", GRAPH, "scope", "vault", "storage")
-ACCOUNT = Account("billing", "graph", MAILBOX, Profile("office", "client_credentials", "tenant", "client", CLOUD), rate=1e6)
-
-
-@dataclass
-class Keys:
-    token_: Token = field(default_factory=lambda: Token(TOKEN, time.time() + 36000))
-
-    async def token(self, account: Account) -> Token:
-        return self.token_
-
-    async def bar(self, account: Account, token: Token) -> None:
-        raise AssertionError("the provider takes every token")
 
 
 async def main() -> None:
     async with http.new_client() as client:
-        store = RestStore(Storage(**TASK["storage"]), client, None, resource="")  # type: ignore[arg-type]  # a key needs no identity
-        graph = Graph(client)
-        deliver = Deliver(
-            accounts={"billing": ACCOUNT},
-            timing=Timing(),
-            store=store,
-            ledger=StoredLedger(store),
-            lanes=StoredLanes(store),
-            outbox=StoredOutbox(store),
-            keyring=Keys(),
-            sender_of=lambda _: graph,
-            monotonic=time.monotonic,
-            new_nonce=nonces(f"bench{time.time_ns():x}"),
-        )
+        store = room.store(client)
+        deliver = room.deliver(client, store)
         mail = Message("billing", to=(Address(TO),), subject=SUBJECT, text=TEXT)
         lines = [Line(number, mail) for number in range(1, MAILS + WARM_UP + 1)]
         await Accept(deliver, StoredKeys(store)).batch(lines, [], "bench", "bench")
