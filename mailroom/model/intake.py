@@ -33,10 +33,11 @@ class Fault(msgspec.Struct, frozen=True):
 class Intake(msgspec.Struct, frozen=True):
     """One batch on its way in. Its lines are read (`reading`), their ids entered (`naming`), then it counts (`accepted`) or never will.
 
-    `blob` is the upload with its caller's folder, `size` and `etag` say of which bytes. `offset` is how many of them are done, `line` how
-    many lines those are, `chunk` in how many portions they came. `shares` are in the order in which the accounts appeared, `turns` says how many
-    seconds of mails each of several senders has by then (`send_mail.spread`). Of the lines `ids` have an id of their own, `refused` were
-    left behind. Nothing goes before `send_at`, 0 for at once. Times are seconds since the epoch; `version` is the row's ETag.
+    `blob` is the upload with its caller's folder, `size` and `etag` say of which bytes. `offset` is how many of them are done, `line`
+    how many lines those are, `chunk` in how many portions they came. `shares` are in the order in which the accounts appeared, `turns`
+    says how many seconds of mails each of several senders has by then (`send_mail.spread`). Of the lines `ids` have an id of their own,
+    `refused` were left behind. Nothing goes before `send_at`, 0 for at once. Times are seconds since the epoch; `version` is the row's
+    ETag.
     """
 
     id: str
