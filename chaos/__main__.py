@@ -36,7 +36,6 @@ from sandbox.host.queues import Queue
 from sandbox.host.storage import Storage
 from sandbox.transcript import StepFailed, Transcript
 
-PURGE_AT = 0.3  # of the mails over HTTP
 LEFT = 0.3  # of the slices that wait once all mails are accepted, when healing begins
 HEALED_WITHIN = 300.0  # seconds until nothing is owed any more
 LEAST = 100  # mails: below that the set pieces have nothing to do
@@ -93,13 +92,15 @@ class Run:
     async def _hand_over(self, siege: Siege, load: Load, true: Truth, jobs: list[Job]) -> None:
         victim, *others = jobs
         over_http, plain = ([job for job in others if (job.how == "plain") == is_plain] for is_plain in (False, True))
-        early = round(len(over_http) * PURGE_AT)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(siege.kill_at_each_delivery(load, victim))
-            await load.hand_over(over_http[:early])
+
+        async def on_the_queue() -> None:
+            await siege.kill_at_each_delivery(load, victim)
             await siege.purge(true.store)  # before any plain message lies there: of these nobody has accepted anything yet
-            group.create_task(load.plain(plain))
-            await load.hand_over(over_http[early:])
+            await load.plain(plain)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(on_the_queue())
+            await load.hand_over(over_http)
         await self._until_few_are_left(true)
 
     async def _until_few_are_left(self, true: Truth) -> None:
