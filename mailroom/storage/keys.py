@@ -18,6 +18,8 @@ from mailroom.model.places import KEYS_TABLE
 from mailroom.model.row import Change, Row
 from mailroom.ports import Store
 
+AT_ONCE = 16  # writes: a large batch's ids make hundreds, of which none shall wait so long for its connection that it gives up
+
 Kind = Literal["id", "key"]
 
 
@@ -56,8 +58,13 @@ class StoredKeys:
         """Many at once, of one caller; a name that was used before points here from now on."""
         rows = sorted(map(_row, entries), key=lambda row: row.partition)
         groups = [list(group) for _, group in groupby(rows, key=lambda row: row.partition)]
-        writes = [self._store.write(KEYS_TABLE, [Change("upsert", row) for row in part]) for group in groups for part in _hundreds(group)]
-        await asyncio.gather(*writes)
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def write(part: list[Row]) -> None:
+            async with room:
+                await self._store.write(KEYS_TABLE, [Change("upsert", row) for row in part])
+
+        await asyncio.gather(*(write(part) for group in groups for part in _hundreds(group)))
 
     async def find(self, kind: Kind, caller: str, name: str) -> Entry | None:
         wanted = Entry(kind, caller, name, "", "", "", 0.0)
