@@ -43,6 +43,7 @@ class Connections(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         for origin in self._origins.values():
+            origin.closed = True
             while origin.idle:
                 origin.idle.pop().close()
         await asyncio.sleep(0)  # in which they are closed
@@ -64,6 +65,7 @@ class _Origin:
     def __init__(self, most: int) -> None:
         self.idle: list[Connection] = []
         self.free = asyncio.Semaphore(most)
+        self.closed = False
 
     async def enter(self, within: float | None) -> None:
         if not self.free.locked():
@@ -85,7 +87,7 @@ class _Origin:
         return None
 
     def give(self, connection: Connection) -> None:
-        if connection.is_done:
+        if connection.is_done and not self.closed:
             self.idle.append(connection)
         else:
             connection.close()

@@ -295,6 +295,23 @@ async def test_no_header_smuggles_another(headers: dict[str, str]) -> None:
         assert server.requests == 0
 
 
+async def test_what_comes_back_after_closing_is_closed() -> None:
+    """An answer that is read to its end when its client is closed already leaves no connection either."""
+
+    async def long(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n" + b"x" * 600_000)
+        return True
+
+    async with running(long) as (server, client):
+        transport = client._transport
+        response = await transport.handle_async_request(client.build_request("GET", "/"))
+        await transport.aclose()
+        assert len(await response.aread()) == 600_000
+        await response.aclose()
+        await asyncio.sleep(0.02)
+        assert server.alive == 0
+
+
 async def test_behind_a_proxy_httpx_finds_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the environment names a proxy, requests go through it."""
     asked: list[bytes] = []

@@ -166,6 +166,7 @@ async def test_o365_hears_a_refusal(office: Office, account: Any) -> None:
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(office: Office) -> AsyncIterator[Any]:
     """msgraph-sdk, its token from azure-identity."""
+    from azure.core.pipeline.transport import AioHttpTransport
     from azure.identity.aio import ClientSecretCredential
     from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
     from msgraph import GraphRequestAdapter, GraphServiceClient
@@ -174,7 +175,12 @@ async def client(office: Office) -> AsyncIterator[Any]:
     directory = office.city.directory
     app = directory.app("graph")
     credential = ClientSecretCredential(
-        directory.tenant, app.client_id, app.secret, authority=directory.authority, disable_instance_discovery=True
+        directory.tenant,
+        app.client_id,
+        app.secret,
+        authority=directory.authority,
+        disable_instance_discovery=True,
+        transport=AioHttpTransport(connection_verify=str(office.city.ca.bundle)),  # aiohttp reads SSL_CERT_FILE once, when it is imported
     )
     async with credential:
         scopes = [office.city.url.removesuffix("v1.0") + ".default"]

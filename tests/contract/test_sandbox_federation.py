@@ -140,7 +140,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "audience": {"aud": "00000003-0000-0000-c000-000000000000"},
     "issuer": {"iss": "someone-else"},
     "over": {"nbf": int(time.time()) - 1200, "exp": int(time.time()) - 600},
-    "too long": {"exp": int(time.time()) + 900},
+    "too long": {"exp": int(time.time()) + 86_400},
     "endless": {"exp": None},
     "algorithm": {"header": {"alg": "PS256"}},
     "unknown key": {"header": {"x5t": "AAAA"}},
