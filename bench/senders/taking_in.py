@@ -4,12 +4,15 @@ import asyncio
 import resource
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 
 from bench.senders import room
 from bench.senders.task import TASK
 from mailroom import http
+from mailroom.errors import StorageDown
 from mailroom.model.batch import Batch
 from mailroom.model.places import OUTBOX_QUEUE
 from mailroom.storage.intakes import StoredIntakes
@@ -18,6 +21,8 @@ from mailroom.storage.outbox import read_intake
 from send_mail.accept import Accept
 from send_mail.intake import Begin, wanted
 from send_mail.take_in import TakeIn
+
+T = TypeVar("T")
 
 
 async def main() -> None:
@@ -43,7 +48,7 @@ async def _taken_in(take_in: TakeIn, store: room.RestStore, batch_id: str) -> in
         for ticket in await store.receive(OUTBOX_QUEUE, top=1, hide=600.0):
             if read_intake(ticket.body) is None:  # of the batch's mails: it is accepted
                 return tickets
-            intake = await take_in.work(batch_id)
+            intake = await delivered(lambda: take_in.work(batch_id))
             await store.delete_ticket(OUTBOX_QUEUE, ticket)
             tickets += 1
             if intake is None or intake.fault:
@@ -51,6 +56,17 @@ async def _taken_in(take_in: TakeIn, store: room.RestStore, batch_id: str) -> in
             print(f"\r{intake.line} lines, {intake.state}", end="", file=sys.stderr, flush=True)
             if intake.state == "accepted":
                 return tickets
+
+
+async def delivered(work: Callable[[], Awaitable[T]]) -> T:
+    """As the platform delivers a ticket: five times, where storage is down."""
+    for _ in range(4):
+        try:
+            return await work()
+        except StorageDown as error:
+            print(f"\n{error}", file=sys.stderr)
+            await asyncio.sleep(10)
+    return await work()
 
 
 STARTED = time.perf_counter()

@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from bench.senders import room
-from bench.senders.taking_in import tell
+from bench.senders.taking_in import delivered, tell
 from bench.senders.task import MAILS
 from mailroom import http
 from mailroom.model.places import OUTBOX_QUEUE
@@ -32,7 +32,7 @@ async def _worked(deliver: Deliver, ticket: Ticket) -> int:
     ref = read_ticket(ticket.body)
     if ref is None:  # the intake's last one
         return 0
-    done = await deliver.work(ref)
+    done = await delivered(lambda: deliver.work(ref))
     return sum(one.status == "sent" for one in done.mails) if done else 0
 
 
