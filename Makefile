@@ -24,8 +24,8 @@ demo: setup
 run: setup
 	@$(BIN)/python -m sandbox up
 
-# Each worker has storage and a town of its own, so that files run side by side.
-WORKERS := -n auto --maxprocesses 4 --dist loadfile
+# Each worker has storage and a town of its own, so that files run side by side; four of them also on two cores, for many tests wait.
+WORKERS := -n 4 --dist loadfile
 
 test: setup
 	$(BIN)/python -m pytest $(WORKERS)
