@@ -24,11 +24,11 @@ demo: setup
 run: setup
 	@$(BIN)/python -m sandbox up
 
-# Each worker has storage and a town of its own, so that files run side by side; four of them also on two cores, for many tests wait.
-WORKERS := -n 4 --dist loadfile
+# Each worker has storage and a town of its own, so that files run side by side; three of them also on two cores, for many tests wait.
+WORKERS := -n 3 --dist loadfile
 
 test: setup
-	$(BIN)/python -m pytest $(WORKERS)
+	$(BIN)/python -m pytest $(WORKERS) --ignore tests/servers
 
 test-servers: setup
 	MAILROOM_TEST_SERVERS=1 $(BIN)/python -m pytest tests/servers
