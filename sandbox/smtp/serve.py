@@ -28,8 +28,9 @@ class Listening:
         return f"smtp://localhost:{self.port}"
 
     async def stop(self) -> None:
-        """Drops whoever is there. Clear the faults first: what hangs on them would stay."""
+        """Drops whoever is there, and who is about to be."""
         self._server.close()
+        self.service.closed = True
         sessions = list(self.service.sessions)
         for session in sessions:
             session.abort()

@@ -49,6 +49,7 @@ class Service:
     by_certificate: bool = False  # a relay's clients are known by theirs
     sessions: set[ExchangeSession] = field(default_factory=set)
     opened: int = 0  # connections ever
+    closed: bool = False  # whoever still comes is sent away
     dismissed: list[Any] = field(default_factory=list)  # what clients answered to the reason of their failure
     signed_in: list[str] = field(default_factory=list)  # the mechanism of each sign-in that succeeded
 
@@ -81,6 +82,8 @@ class ExchangeSession(SMTP):
             self.service.opened += 1
             self.service.sessions.add(self)
         super().connection_made(transport)
+        if self.service.closed:
+            self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.service.sessions.discard(self)
@@ -101,6 +104,14 @@ class ExchangeSession(SMTP):
 
     def _create_session(self) -> Session:
         return _Session(self.loop)
+
+    async def smtp_STARTTLS(self, arg: str) -> None:
+        """A connection that is cut during the handshake without an error: asyncio then wakes who waits for TLS as if it were there, and
+        tells nobody that the connection is lost (sslproto.SSLProtocol.connection_lost). Whoever read on would wait for ever.
+        """
+        await super().smtp_STARTTLS(arg)
+        if self._tls_protocol and not (self.session and self.session.ssl):
+            raise TLSSetupException
 
     async def _handle_client(self) -> None:
         try:
