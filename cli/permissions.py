@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from itertools import combinations
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from mailroom import providers
@@ -23,7 +24,7 @@ Needs = Sequence[frozenset[str]]  # of each, one permission is enough
 
 
 class Need(NamedTuple):
-    """`limit` is in bytes, 0 for whatever the provider takes; `least` is empty where the provider declares no permissions."""
+    """`limit` is in bytes, 0 for whatever the provider takes; `least` is empty where no permission is needed."""
 
     provider: str
     what: str
@@ -33,8 +34,8 @@ class Need(NamedTuple):
 
 def needs() -> list[Need]:
     names = [found.name for found in pkgutil.iter_modules(providers.__path__) if not found.name.startswith("_")]
-    traits = {name: getattr(import_module(f"mailroom.providers.{name}"), "TRAITS", None) for name in sorted(names)}
-    return [need for name, known in traits.items() if known is not None for need in _of(name, known)]
+    modules = {name: import_module(f"mailroom.providers.{name}") for name in sorted(names)}
+    return [need for name, module in modules.items() if hasattr(module, "TRAITS") for need in _of(name, module)]
 
 
 def least(traits: Traits, wanted: Needs) -> tuple[str, ...]:
@@ -49,9 +50,11 @@ def table() -> str:
     return head + "".join(f"| {need.provider} | {need.what} | {_size(need.limit)} | {_names(need)} |\n" for need in needs())
 
 
-def _of(name: str, traits: Traits) -> Iterator[Need]:
+def _of(name: str, module: ModuleType) -> Iterator[Need]:
+    """Of a provider whose accounts declare none, what its NEEDS say."""
+    traits: Traits = module.TRAITS
     if not traits.permissions:
-        yield Need(name, "send", 0, ())
+        yield from (Need(name, f"send {way.name}", way.limit, tuple(sorted(way.needs))) for way in module.NEEDS)
         return
     sizes = [(size.name, size.limit, [frozenset({one}) for one in sorted(size.needs)]) for size in traits.sizes] or [("a mail", 0, [])]
     for what, limit, more in sizes:
@@ -64,11 +67,11 @@ def _of(name: str, traits: Traits) -> Iterator[Need]:
 
 
 def _size(limit: int) -> str:
-    return f"{limit / 1024 / 1024:g} MB" if limit else ""
+    return f"{limit / 1024 / 1024:.3g} MB" if limit else ""
 
 
 def _names(need: Need) -> str:
-    return ", ".join(f"`{name}`" for name in need.least) or f"depends on its sign-in: [{need.provider}](providers/{need.provider}.md)"
+    return ", ".join(f"`{name}`" for name in need.least) or "none"
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mailroom.errors import AccountFault, NotSent
-from mailroom.model.account import Account, Traits
+from mailroom.model.account import Account, Size, Traits
 from mailroom.model.certificate import Certificate
 from mailroom.ports import Certificates, Parts
 from mailroom.providers import _smtp_servers as servers
@@ -23,6 +23,7 @@ from mailroom.providers._smtp_sender import SmtpSender
 from mailroom.providers._smtp_servers import Server
 
 TRAITS = Traits(receives=False, signs_in=False, rate=600.0, in_flight=10, slice_weight=1, uploads=True)
+NEEDS = (Size("by a connector that knows our address or certificate", servers.Preset().largest),)
 KEYS = {"host": True, "from": False, "client_certificate": False}
 CERTIFICATE_SECONDS = 600.0  # a new version in the vault is seen after that, at the latest
 PORT = 25

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterator
 
 from mailroom import http
-from mailroom.model.account import Account, Traits
+from mailroom.model.account import Account, Size, Traits
 from mailroom.ports import Parts
 from mailroom.providers import _smtp_servers as servers
 from mailroom.providers._smtp_sasl import MECHANISMS
@@ -20,6 +20,13 @@ PRESETS = {
     "hve": Traits(receives=False, rate=600.0, in_flight=10, slice_weight=1, uploads=True),
     "gmail": Traits(receives=False, rate=60.0, recipients_a_day=2_000, in_flight=5, slice_weight=1, uploads=True),
 }
+APPLICATION, PERSON = "SMTP.SendAsApp", "SMTP.Send"  # of Office 365 Exchange Online
+NEEDS = (  # no account declares them: its sign-in has them, or Exchange's own grants, which show in no token
+    Size("as an application, to Exchange Online", servers.PRESETS["exchange"].largest, frozenset({APPLICATION})),
+    Size("as a person, to Exchange Online", servers.PRESETS["exchange"].largest, frozenset({PERSON})),
+    Size("by High Volume Email", servers.PRESETS["hve"].largest, frozenset({"Mail.Send"})),
+    Size("by Gmail", servers.PRESETS["gmail"].largest, frozenset({servers.PRESETS["gmail"].scope})),
+)
 KEYS = {"preset": False, "host": False, "from": False, "scope": False, "mechanism": False}
 
 
@@ -52,7 +59,7 @@ def delegated_scope(account: Account) -> str:
     """What a user consents to; Google and the others know no other scope than that of applications."""
     wanted = servers.scope(account)
     exchange = account.profile.cloud.outlook_scope
-    return f"{exchange.removesuffix('.default')}SMTP.Send" if wanted == exchange else wanted
+    return f"{exchange.removesuffix('.default')}{PERSON}" if wanted == exchange else wanted
 
 
 async def _trust(account: Account) -> ssl.SSLContext:

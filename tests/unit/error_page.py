@@ -72,7 +72,7 @@ CAUSES = {
     "variable_missing": "A template uses a variable that a recipient does not have.",
 }
 STEPS = {
-    "access_denied": "Grant the permission that the detail names, for this mailbox (docs/permissions.md); then run `mailroom check`.",
+    "access_denied": "Grant the permission that `next_step` names, for this mailbox (docs/permissions.md); then run `mailroom check`.",
     "authority_refused": "See the sign-in log of Entra ID.",
     "mailbox_unavailable": "Check the account's address; give the mailbox a licence (Exchange Online, or Gmail).",
     "id_taken": "Give the other mail an id of its own.",

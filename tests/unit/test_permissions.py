@@ -57,4 +57,16 @@ def test_every_provider_has_its_rows() -> None:
     assert {need.provider for need in needs} >= {"gmail", "graph", "relay", "smtp"}
     assert all(a.provider <= b.provider for a, b in pairwise(needs))
     declared = {"graph": graph.TRAITS.permissions, "gmail": gmail.TRAITS.permissions}
-    assert all({*need.least} <= {*declared.get(need.provider, ())} for need in needs)
+    assert all({*need.least} <= {*declared[need.provider]} for need in needs if need.provider in declared)
+
+
+def test_smtp_names_what_its_sign_in_needs() -> None:
+    """Its accounts declare nothing; what a token must hold differs by who signs in and by the preset, and so does the size."""
+    found = {need.what: (need.least, need.limit // 1024 // 1024) for need in permissions.needs() if need.provider == "smtp"}
+    assert found == {
+        "send as an application, to Exchange Online": (("SMTP.SendAsApp",), 150),
+        "send as a person, to Exchange Online": (("SMTP.Send",), 150),
+        "send by High Volume Email": (("Mail.Send",), 10),
+        "send by Gmail": (("https://mail.google.com/",), 34),
+    }
+    assert [need.least for need in permissions.needs() if need.provider == "relay"] == [()]
