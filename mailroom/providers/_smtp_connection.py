@@ -23,6 +23,7 @@ from mailroom.providers._smtp_servers import Server
 if TYPE_CHECKING:
     import aiosmtplib
 
+WHY = "its account sends by SMTP, which has one way for every mail"
 NAME = "mailroom.local"  # in EHLO: a function has no name of its own, and asking for one costs a look-up
 
 
@@ -66,7 +67,7 @@ class Connection:
         except Failed:
             await self._reset()
             raise
-        return Receipt("smtp", provider_id=letter.message_id, request_id=" ".join(reply.text.split())[:200] or None)
+        return Receipt("smtp", letter.message_id, " ".join(reply.text.split())[:200] or None, why=WHY)
 
     async def sign_in(self, user: str, token: Token, wanted: str | None) -> None:
         """In two steps, since a command line of 512 bytes has no room for a token (RFC 4954, 4)."""
