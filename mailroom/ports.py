@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from mailroom.errors import ProviderError
-from mailroom.model.account import Account
+from mailroom.model.account import AT_ONCE, Account
 from mailroom.model.certificate import Certificate, CertificateVersion, PublicCertificate
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.page import Page
@@ -236,14 +236,18 @@ class Sender(Protocol):
         """Before anything is accepted: raises TooLarge when no path of this provider can carry the mail."""
         ...
 
-    async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
+    async def send(
+        self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE
+    ) -> list[Receipt | ProviderError]:
         """One answer for each mail, in order: what happened to it, as a Receipt or as the error that says what is known.
+
+        With at most `at_once` requests in flight, since others are at work on the same mailbox.
 
         Cancelled from outside when the call's deadline is over; then nothing is known of any of them.
         """
         ...
 
-    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE) -> list[Receipt | None]:
         """Was the mail with this stamp sent? None is "not found". Raises ProviderError when the question itself failed."""
         ...
 

@@ -17,6 +17,7 @@ from mailroom.errors import AccountFault, NotSent, ProviderError, Refused, Stora
 from mailroom.events import record
 from mailroom.flight import Flight
 from mailroom.model.account import Account
+from mailroom.model.lane import Permit
 from mailroom.model.page import Arrival, Page
 from mailroom.model.places import SYNC_QUEUE
 from mailroom.model.token import Token
@@ -24,23 +25,28 @@ from mailroom.ports import CursorLost, Inbox, Keyring, Store
 from mailroom.providers import mime
 from mailroom.storage.cursors import Cursor, StoredCursors
 from mailroom.storage.inbox import StoredInbox
+from mailroom.storage.lanes import StoredLanes
 from receive_mail.tickets import ticket
 
 WORK = 250  # pages and mails of one run: a function has ten minutes, and other mailboxes wait
 DAY = 86400.0
+MOMENT = 1.0  # second
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """`keep` is for how many seconds marks are kept, after which a mail is no news any more."""
+    """`turn` is for how many seconds a permit counts, `keep` for how many marks are kept, after which a mail is no news any more."""
 
     store: Store
     cursors: StoredCursors
     inbox: StoredInbox
     keyring: Keyring
     inbox_of: Callable[[Account], Inbox]
+    lanes: StoredLanes
+    new_nonce: Callable[[], str]
+    turn: float
     keep: float = 30 * DAY
     _flight: Flight[None] = field(default_factory=Flight)
 
@@ -49,35 +55,66 @@ class Sync:
         await self._flight.join(account.name, lambda: self._run(account))
 
     async def _run(self, account: Account) -> None:
-        """What goes wrong with the account or its provider is for the next tick: the timer puts a ticket each time."""
         try:
-            if not await self._pages(account):
-                await self.store.put_ticket(SYNC_QUEUE, ticket(account))
+            cursor = await self._begin(account)
+            if cursor.not_before <= self.store.now():
+                await self._in_turn(account, cursor)
         except StorageConflict:
             record("sync.overtaken", account=account.name)
+
+    async def _in_turn(self, account: Account, cursor: Cursor) -> None:
+        """Our requests count among the few that a provider takes for a mailbox at a time, so we need a permit as senders do."""
+        permit = await self.lanes.join(account, Permit(self.new_nonce(), 1, self.store.now() + self.turn))
+        if isinstance(permit, float):
+            await self._wait(account, permit - self.store.now())
+            return
+        rest = 0.0
+        try:
+            rest = await self._work(account, cursor, permit)
+        finally:
+            await self.lanes.release(account, permit.nonce, not_before=rest and self.store.now() + rest, why="throttled")
+
+    async def _work(self, account: Account, cursor: Cursor, permit: Permit) -> float:
+        """How long the mailbox shall rest. What goes wrong with the account or its provider is for the next tick."""
+        try:
+            if not await self._pages(account, cursor, permit):
+                await self.store.put_ticket(SYNC_QUEUE, ticket(account))
         except Throttled as wait:
-            await self._put_off(account, wait.retry_after or 60.0)
+            seconds = wait.retry_after or 60.0
+            await self._put_off(account, seconds)
+            return seconds
         except (AccountFault, ProviderError) as fault:
             record("sync.failed", warn=True, account=account.name, code=fault.code, detail=str(fault))
+        return 0.0
 
-    async def _pages(self, account: Account) -> bool:
+    async def _pages(self, account: Account, cursor: Cursor, permit: Permit) -> bool:
         """Whether nothing more waits."""
-        cursor, work = await self._begin(account), 0
-        if cursor.not_before > self.store.now():
-            return True
+        work = 0
         while work < WORK:
+            permit = await self._kept(account, permit)
             page = await self._page(account, cursor)
             if page is None:
                 cursor = msgspec.structs.replace(cursor, link="", walking=True)
                 continue
             new = await self.cursors.unseen(account, [one for one in page.arrivals if one.received.timestamp() >= cursor.since])
-            announced = [one for one in new if await self._take(account, one)]
+            announced = []
+            for one in new:
+                permit = await self._kept(account, permit)
+                announced += [one] if await self._take(account, one) else []
             cursor = await self.cursors.save(account, self._moved(cursor, page), announced)
             work += 1 + len(new)
             if page.last:
                 await self.cursors.forget(account, cursor.since)
                 return True
         return False
+
+    async def _kept(self, account: Account, permit: Permit) -> Permit:
+        """For as long as we are at work."""
+        if permit.until - self.store.now() > self.turn / 2:
+            return permit
+        until = self.store.now() + self.turn
+        await self.lanes.extend(account, permit.nonce, until)
+        return msgspec.structs.replace(permit, until=until)
 
     async def _begin(self, account: Account) -> Cursor:
         """A mailbox that was never synced starts from now, in whole seconds as the provider counts them, or from the date it was told."""
@@ -129,6 +166,13 @@ class Sync:
         if not page.last:
             return moved
         return msgspec.structs.replace(moved, since=max(cursor.since, self.store.now() - max(self.keep, DAY)))
+
+    async def _wait(self, account: Account, seconds: float) -> None:
+        """While others are at work on the mailbox for a moment; or while it rests, and the timer's tickets are for nothing."""
+        if seconds > MOMENT:
+            await self._put_off(account, seconds)
+        else:
+            await self.store.put_ticket(SYNC_QUEUE, ticket(account), delay=MOMENT)
 
     async def _put_off(self, account: Account, seconds: float) -> None:
         record("sync.put_off", warn=True, account=account.name, seconds=seconds)

@@ -18,8 +18,10 @@ blueprint = func.Blueprint()
 
 @wiring.once
 def sync() -> Sync:
-    store, keep = wiring.store(), wiring.settings().keep_days * DAY
-    return Sync(store, StoredCursors(store), StoredInbox(store), wiring.keyring(), wiring.inbox, keep)
+    store, settings = wiring.store(), wiring.settings()
+    cursors, inbox = StoredCursors(store), StoredInbox(store)
+    lanes, turn, keep = wiring.lanes(), settings.timing.claim, settings.keep_days * DAY
+    return Sync(store, cursors, inbox, wiring.keyring(), wiring.inbox, lanes, wiring.random_prefix, turn, keep)
 
 
 @blueprint.timer_trigger("timer", wiring.settings().schedules.sync)

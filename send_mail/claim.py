@@ -12,12 +12,15 @@ MARGIN = 2.0  # seconds: storage's clock has whole seconds, and a worker may pau
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`before` is how the slice stood, `fence` the monotonic time by which the last call must have begun."""
+    """`before` is how the slice stood, `fence` the monotonic time by which the last call must have begun, `at_once` how many requests may
+    be in flight.
+    """
 
     account: Account
     before: Slice
     ours: Slice
     fence: float
+    at_once: int
 
     @property
     def mine(self) -> list[int]:

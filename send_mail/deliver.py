@@ -90,14 +90,14 @@ class Deliver:
         until = now + self.timing.claim
         due = [mail for mail in found.mails if mail.status in OWED and mail.due <= now]
         permit, recipients = Permit(nonce, 1 if len(due) == 1 else account.traits.slice_weight, until), sum(mail.recipients for mail in due)
-        later = await self.lanes.take(account, permit, len(due), single=single, recipients=recipients)
-        if later is not None:
-            return later
+        granted = await self.lanes.take(account, permit, len(due), single=single, recipients=recipients)
+        if isinstance(granted, float):
+            return granted
         ours = found.claimed(nonce, now, until) if born else await self.ledger.claim(found, nonce, until)
         if ours is None:
             await self.lanes.release(account, nonce, unsent=recipients)
             return self.store.now() + 1.0
-        return Claim(account, found, ours, fence(started, self.timing))
+        return Claim(account, found, ours, fence(started, self.timing), granted.weight)
 
     async def attempt(self, claim: Claim, messages: Sequence[Message] | None = None) -> Slice:
         """Reconcile, send, settle; then the lane's next tickets."""
@@ -229,10 +229,10 @@ class Deliver:
         account, token = claim.account, await self._token(claim)
         sender = self.sender_of(account)
         try:
-            return await self._question(sender, account, mails, token)
+            return await self._question(sender, claim, mails, token)
         except TokenRejected:
             await self.keyring.bar(account, token)
-            return await self._question(sender, account, mails, await self._token(claim))
+            return await self._question(sender, claim, mails, await self._token(claim))
 
     async def _token(self, claim: Claim) -> Token:
         """Within the fence, or not at all: a vault or an authority that hangs shall not hold the mails, nor who waits for the answer."""
@@ -242,10 +242,10 @@ class Deliver:
         except TimeoutError as error:
             raise AuthorityDown("token_timeout", "No token could be had in time.", "Run `mailroom check`: it tells who hangs.") from error
 
-    async def _question(self, sender: Sender, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+    async def _question(self, sender: Sender, claim: Claim, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
         try:
             async with asyncio.timeout(self.timing.call):
-                return await sender.ask(account, mails, token)
+                return await sender.ask(claim.account, mails, token, claim.at_once)
         except TimeoutError as error:
             raise NotSent("question_timeout", "The provider did not answer in time whether the mail was sent.") from error
 
@@ -281,7 +281,8 @@ class Deliver:
             return dict.fromkeys(going, NotSent("too_late", "The claim would have ended before the call.", retry_after=1.0))
         try:
             async with asyncio.timeout(self.timing.call):
-                answers = await self.sender_of(claim.account).send(claim.account, list(going.values()), token)
+                sender = self.sender_of(claim.account)
+                answers = await sender.send(claim.account, list(going.values()), token, claim.at_once)
         except TimeoutError:
             return dict.fromkeys(going, DeliveryInDoubt("call_timeout", "The provider did not answer in time."))
         return dict(zip(going, answers, strict=True))

@@ -21,7 +21,7 @@ from mailroom.errors import (
     Throttled,
     TokenRejected,
 )
-from mailroom.model.account import Account, Cloud, Profile, Timing
+from mailroom.model.account import AT_ONCE, Account, Cloud, Profile, Timing
 from mailroom.model.message import Address, Message, Outgoing, Receipt
 from mailroom.model.slice import Ref
 from mailroom.model.token import Token
@@ -68,7 +68,9 @@ class FakeProvider:
         if len(message.text or "") > 1000:
             raise BadInput("mail_too_large_for_path", "Too large.")
 
-    async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
+    async def send(
+        self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE
+    ) -> list[Receipt | ProviderError]:
         self.calls += 1
         return [self._one(mail.stamp, self.script.pop(0) if self.script else "ok") for mail in mails]
 
@@ -106,7 +108,7 @@ class FakeProvider:
                 raise Killed
         raise AssertionError(what)
 
-    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE) -> list[Receipt | None]:
         self.questions += 1
         if not self.answers_questions:
             raise NotSent("provider_down", "Down.")

@@ -62,11 +62,15 @@ class Size(msgspec.Struct, frozen=True):
     needs: frozenset[str] = frozenset()
 
 
+AT_ONCE = 4  # requests in flight at one mailbox: Graph's limit for each app
+
+
 class Traits(msgspec.Struct, frozen=True):
     """What a provider says of itself, as `TRAITS` of its module in `providers/`.
 
     `permissions` are those that an account may declare; one of `sending` lets it send, one of `asking` lets us ask what was sent and read
-    the inbox. A provider without permissions takes whatever its sign-in allows. `slice_weight` is how many of `in_flight` a slice needs.
+    the inbox. A provider without permissions takes whatever its sign-in allows. `slice_weight` is how many of `in_flight` a slice takes,
+    where they are free.
     """
 
     permissions: tuple[str, ...] = ()
@@ -77,8 +81,8 @@ class Traits(msgspec.Struct, frozen=True):
     signs_in: bool = True  # False: its accounts have no `auth`
     rate: float = 30.0  # messages a minute
     recipients_a_day: int = 0  # in a sliding 24 hours; 0 for no limit
-    in_flight: int = 4
-    slice_weight: int = 4
+    in_flight: int = AT_ONCE
+    slice_weight: int = AT_ONCE
     uploads: bool = False  # takes attachments that lie in blobs
     sizes: tuple[Size, ...] = ()  # where mails of some size need more than others
 

@@ -3,7 +3,8 @@
 The rate is kept as a theoretical arrival time, the generic cell rate algorithm of ATM (ITU-T I.371): each mail moves it by one
 interval, and a mail may go when it lies in the past. While single mails come, a fifth of the rate is theirs alone and they share the
 rest, up to five seconds ahead of their slot; where none came for a minute, batches have it all.
-Permits count the requests in flight (on Graph 4 for each app and mailbox) and expire with their claims.
+Permits count the requests in flight (on Graph 4 for each app and mailbox) and expire with their claims. Who wants several and finds fewer
+gets one, and goes on with one request at a time: so a batch never waits for a moment at which nobody else is there.
 Where a mailbox may have only so many recipients in 24 hours, they are counted by the hour; an hour counts until a day after its end.
 """
 
@@ -22,6 +23,8 @@ DAY = 24 * HOUR
 
 
 class Permit(msgspec.Struct, frozen=True):
+    """`weight` is for how many requests at a time."""
+
     nonce: str
     weight: int
     until: float
@@ -45,20 +48,29 @@ class Lane(msgspec.Struct, frozen=True):
             room = self._room_at(now, recipients, a_day)
             taken = self.take(now, rate, mails, permit, single=single, permits=permits)
             return max(room, taken) if isinstance(taken, float) else taken._counted(now, recipients) if room <= now else room
-        if self.not_before > now:
-            return self.not_before
-        alive = tuple(p for p in self.permits if p.until > now)
-        if sum(p.weight for p in alive) + permit.weight > permits:
-            return now + CROWDED
+        joined = self.join(now, permit, permits)
+        if isinstance(joined, float):
+            return joined
         if single and self.singles <= now:
             own = max(self.singles, now) + mails * 60 / (rate * SINGLES_SHARE)
-            return msgspec.structs.replace(self, singles=own, permits=(*alive, permit))
+            return msgspec.structs.replace(joined, singles=own)
         free_at = self.shared - (SINGLES_AHEAD if single else 0.0)
         if free_at > now:
             return free_at
         left = 1 - SINGLES_SHARE if self.singles > now - SINGLES_SEEN else 1.0
         shared = max(self.shared, now) + mails * 60 / (rate * left)
-        return msgspec.structs.replace(self, shared=shared, permits=(*alive, permit))
+        return msgspec.structs.replace(joined, shared=shared)
+
+    def join(self, now: float, permit: Permit, permits: int = 4) -> Lane | float:
+        """The same for requests that send nothing, which need no slot."""
+        if self.not_before > now:
+            return self.not_before
+        alive = tuple(p for p in self.permits if p.until > now)
+        free = permits - sum(p.weight for p in alive)
+        if free < 1:
+            return now + CROWDED
+        granted = permit if permit.weight <= free else msgspec.structs.replace(permit, weight=1)
+        return msgspec.structs.replace(self, permits=(*alive, granted))
 
     def _room_at(self, now: float, recipients: int, a_day: int) -> float:
         """When so many fit. What would never fit goes once nothing else counts."""
@@ -86,9 +98,12 @@ class Lane(msgspec.Struct, frozen=True):
             recipients -= min(count, recipients)
         return msgspec.structs.replace(self, hours=tuple(hours))
 
+    def permit(self, nonce: str) -> Permit | None:
+        return next((p for p in self.permits if p.nonce == nonce), None)
+
     def release(self, nonce: str, unsent: int = 0) -> Lane:
         """Without the permit, and without the recipients that it was counted for and nothing was sent to; twice is once."""
-        if all(p.nonce != nonce for p in self.permits):
+        if self.permit(nonce) is None:
             return self
         return msgspec.structs.replace(self._uncounted(unsent), permits=tuple(p for p in self.permits if p.nonce != nonce))
 

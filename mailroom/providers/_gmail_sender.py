@@ -13,7 +13,7 @@ import msgspec
 
 from mailroom.errors import DeliveryInDoubt, NotSent, ProviderError, Refused, StorageDown, Throttled, TokenRejected, TooLarge
 from mailroom.http import let_go
-from mailroom.model.account import Account
+from mailroom.model.account import AT_ONCE, Account
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.token import Token
 from mailroom.providers import _gmail_answers as answers
@@ -23,7 +23,6 @@ from mailroom.providers._gmail_wire import GmailWire, address, authorized
 from mailroom.providers._uploads import loaded
 from mailroom.providers.mime import STAMP_HEADER
 
-IN_FLIGHT = 4
 PATH = "messages.send"
 MOST_CANDIDATES = 200
 
@@ -72,9 +71,11 @@ class GmailSender(GmailWire):
     async def rehearse(self, account: Account, token: Token) -> None:
         """Nothing: what sends needs no other permission."""
 
-    async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
+    async def send(
+        self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE
+    ) -> list[Receipt | ProviderError]:
         results: dict[int, Answer] = {}
-        room = asyncio.Semaphore(IN_FLIGHT)
+        room = asyncio.Semaphore(at_once)
 
         async def single(at: int, mail: Outgoing) -> None:
             async with room:
@@ -83,7 +84,7 @@ class GmailSender(GmailWire):
         await asyncio.gather(*(single(at, mail) for at, mail in enumerate(mails)))
         return [results[at] for at in range(len(mails))]
 
-    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE) -> list[Receipt | None]:
         """By the Message-ID that we gave, and where Gmail gave another, by the stamp in our own header."""
         return [await self._found(account, mail, token) for mail in mails]
 

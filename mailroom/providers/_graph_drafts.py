@@ -76,7 +76,7 @@ class GraphDrafts(GraphWire):
         except httpx.RequestError as error:
             raise answers.unanswered(error) from error
 
-    async def _find(self, account: Account, folder: str, mails: Sequence[Outgoing], token: Token) -> list[str | None]:
+    async def _find(self, account: Account, folder: str, mails: Sequence[Outgoing], token: Token, at_once: int = 1) -> list[str | None]:
         raise NotImplementedError
 
     async def _drafted(self, account: Account, mail: Outgoing, token: Token) -> Outgoing | Receipt:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -94,18 +95,22 @@ def slices(bodies: Mapping[int, bytes]) -> list[dict[int, bytes]]:
     return parts
 
 
-def batch_of_mails(path: str, bodies: Sequence[bytes]) -> bytes:
-    """An unordered `$batch`; its ids are the positions."""
+def batch_of_mails(path: str, bodies: Sequence[bytes], *, chained: bool = False) -> bytes:
+    """A `$batch` whose ids are the positions; `chained`, each request waits for the one before, and is not tried where that one failed."""
     headers = {"Content-Type": "application/json"}
-    requests = [
-        {"id": str(at), "method": "POST", "url": path, "headers": headers, "body": msgspec.Raw(body)} for at, body in enumerate(bodies)
-    ]
-    return msgspec.json.encode({"requests": requests})
+    return _batch([{"method": "POST", "url": path, "headers": headers, "body": msgspec.Raw(body)} for body in bodies], chained)
 
 
-def batch_of_questions(paths: Sequence[str], headers: Mapping[str, str]) -> bytes:
-    requests = [{"id": str(at), "method": "GET", "url": path, "headers": headers} for at, path in enumerate(paths)]
-    return msgspec.json.encode({"requests": requests})
+def batch_of_questions(paths: Sequence[str], headers: Mapping[str, str], *, chained: bool = False) -> bytes:
+    return _batch([{"method": "GET", "url": path, "headers": headers} for path in paths], chained)
+
+
+def _batch(requests: Sequence[dict[str, Any]], chained: bool) -> bytes:
+    """learn.microsoft.com/graph/json-batching, "Sequencing requests with the dependsOn property"."""
+    numbered = [{"id": str(at), **one} for at, one in enumerate(requests)]
+    for before, one in pairwise(numbered if chained else []):
+        one["dependsOn"] = [before["id"]]
+    return msgspec.json.encode({"requests": numbered})
 
 
 def user(address: str) -> str:

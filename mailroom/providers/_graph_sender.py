@@ -1,7 +1,8 @@
 """Sends through Microsoft Graph, and asks it what was sent.
 
 learn.microsoft.com/graph/api/user-sendmail and graph/json-batching. JSON mails share a `$batch`; mails in MIME go singly, for no source
-shows MIME in a batch; drafts are sent one by one.
+shows MIME in a batch; drafts are sent one by one. Graph works at four requests of a `$batch` at a time, all that a mailbox takes from one
+app: where fewer may be in flight each request waits for the one before.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import httpx
 import msgspec
 
 from mailroom.errors import DeliveryInDoubt, NotSent, ProviderError, Refused, Throttled, TokenRejected, TooLarge
-from mailroom.model.account import Account
+from mailroom.model.account import AT_ONCE, Account
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.token import Token
 from mailroom.providers import _graph_answers as answers
@@ -24,7 +25,6 @@ from mailroom.providers._graph_ids import Ids, ids, named, unanswered
 from mailroom.providers._graph_plan import Plan, plan
 from mailroom.providers._graph_wire import IMMUTABLE
 
-IN_FLIGHT = 4  # an app's requests at one mailbox; whoever sends several mails holds all four (model/lane.py)
 SENT_WITHIN = timedelta(days=30)
 DERIVED = "Exchange derived the text part from html; the text given was not sent."
 WHERE = ("sentitems", "outbox", "drafts")
@@ -38,13 +38,15 @@ class GraphSender(GraphDrafts):
     def check(self, message: Message) -> None:
         plan(message, self._now())
 
-    async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
+    async def send(
+        self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE
+    ) -> list[Receipt | ProviderError]:
         plans = [self._planned(account, mail) for mail in mails]
         results: dict[int, Answer] = {at: found for at, found in enumerate(plans) if not isinstance(found, Plan)}
         ways = {at: found.path for at, found in enumerate(plans) if isinstance(found, Plan)}
         for part in json.slices({at: json.payload(mails[at]) for at, path in ways.items() if path == "sendMail"}):
-            results |= _halted(results, part) or await self._send_json(account, part, token)
-        room = asyncio.Semaphore(IN_FLIGHT)
+            results |= _halted(results, part) or await self._send_json(account, part, token, at_once)
+        room = asyncio.Semaphore(at_once)
 
         async def single(at: int) -> None:
             async with room:
@@ -53,12 +55,12 @@ class GraphSender(GraphDrafts):
         await asyncio.gather(*(single(at) for at, path in ways.items() if path != "sendMail"))
         return [_noted(results[at], mail.message, plans[at]) for at, mail in enumerate(mails)]
 
-    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE) -> list[Receipt | None]:
         """What is not in Sent Items may wait in the Outbox, as taken as any mail that was answered 202; lying in Drafts says nothing."""
         found: dict[int, Receipt] = {}
         for folder in WHERE:
             missing = [at for at in range(len(mails)) if at not in found]
-            ids = await self._find(account, folder, [mails[at] for at in missing], token) if missing else []
+            ids = await self._find(account, folder, [mails[at] for at in missing], token, at_once) if missing else []
             hits = {at: one for at, one in zip(missing, ids, strict=True) if one}
             if folder == "drafts":  # one of ours was not sent as long as it lies there: whoever could have sent it is gone by now
                 hits = {at: one for at, one in hits.items() if not self._is_large(mails[at].message)}
@@ -87,11 +89,11 @@ class GraphSender(GraphDrafts):
             return await self._send_draft(account, mail, mail.draft, token)
         return await self._send_one(account, json.mime_payload(mail, account.address, self._now()), token, "mime")
 
-    async def _send_json(self, account: Account, part: Mapping[int, bytes], token: Token) -> dict[int, Answer]:
+    async def _send_json(self, account: Account, part: Mapping[int, bytes], token: Token, at_once: int) -> dict[int, Answer]:
         if len(part) == 1:
             return {at: await self._send_one(account, body, token, "sendMail") for at, body in part.items()}
         try:
-            body = json.batch_of_mails(_send_path(account), list(part.values()))
+            body = json.batch_of_mails(_send_path(account), list(part.values()), chained=at_once < AT_ONCE)
             answer = await self._post(account, "/$batch", token, body, "application/json")
         except httpx.RequestError as error:
             return dict.fromkeys(part, named(answers.unsent(error), unanswered(error)))
@@ -110,15 +112,15 @@ class GraphSender(GraphDrafts):
         failed = answers.to_send(answer.status_code, answer.headers, answer.content)
         return named(failed, ids(answer)) if failed else Receipt(path, None, *ids(answer))
 
-    async def _find(self, account: Account, folder: str, mails: Sequence[Outgoing], token: Token) -> list[str | None]:
-        """The ids of those that are in the folder. One request in flight for one mail; a `$batch`, and so four, for several."""
+    async def _find(self, account: Account, folder: str, mails: Sequence[Outgoing], token: Token, at_once: int = 1) -> list[str | None]:
+        """The ids of those that are in the folder."""
         since = self._now() - SENT_WITHIN
         paths = [f"{json.user(account.address)}/mailFolders/{folder}/messages?{json.stamp_query(mail, since)}" for mail in mails]
         try:
             if len(paths) == 1:
                 answer = await self._get(account.profile.cloud.graph + paths[0], token)
             else:
-                body = json.batch_of_questions(paths, {"Prefer": IMMUTABLE})
+                body = json.batch_of_questions(paths, {"Prefer": IMMUTABLE}, chained=at_once < AT_ONCE)
                 answer = await self._post(account, "/$batch", token, body, "application/json")
         except httpx.RequestError as error:
             raise answers.unanswered(error) from error

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 from mailroom.errors import DeliveryInDoubt, NotSent, ProviderError, Refused, Throttled, TokenRejected, TooLarge
-from mailroom.model.account import Account
+from mailroom.model.account import AT_ONCE, Account
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.token import Token
 from mailroom.ports import Store
@@ -64,7 +64,10 @@ class SmtpSender(SmtpUploads):
                 "mail_too_large_for_path", f"The mail has at least {size} bytes; SMTP takes {LARGEST} here.", "Send a link instead."
             )
 
-    async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
+    async def send(
+        self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE
+    ) -> list[Receipt | ProviderError]:
+        """One after the other, over one connection."""
         until = self._monotonic() + self._call() * OWN_SHARE
         letters = [await self._written(account, mail) for mail in mails]
         results: list[Answer] = []
@@ -84,7 +87,7 @@ class SmtpSender(SmtpUploads):
             results += [self._slow(account)] * (len(mails) - len(results))
         return results
 
-    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE) -> list[Receipt | None]:
         raise NotSent("cannot_ask", "SMTP can't be asked what was sent.", "Look into the mailbox's Sent Items, then decide by hand.")
 
     def close(self) -> None:

@@ -26,25 +26,35 @@ class StoredLanes:
         self._written: dict[str, Row] = {}
         self._busy: dict[str, float] = {}
 
-    async def take(self, account: Account, permit: Permit, mails: int, *, single: bool, recipients: int = 0) -> float | None:
-        """None when the permit is ours; else the time at which to come again."""
-        later = 0.0
+    async def take(self, account: Account, permit: Permit, mails: int, *, single: bool, recipients: int = 0) -> Permit | float:
+        """The permit that is ours, which may be for fewer requests; else the time at which to come again."""
+        rate, permits, a_day = account.rate, account.traits.in_flight, account.recipients_a_day
+        return await self._enter(
+            account,
+            permit,
+            lambda lane, now: lane.take(now, rate, mails, permit, single=single, permits=permits, recipients=recipients, a_day=a_day),
+        )
+
+    async def join(self, account: Account, permit: Permit) -> Permit | float:
+        """The same for requests that send nothing."""
+        return await self._enter(account, permit, lambda lane, now: lane.join(now, permit, account.traits.in_flight))
+
+    async def _enter(self, account: Account, permit: Permit, enter: Callable[[Lane, float], Lane | float]) -> Permit | float:
+        found: Permit | float = 0.0
 
         def change(lane: Lane) -> Lane | None:
-            nonlocal later
-            if any(taken.nonce == permit.nonce for taken in lane.permits):  # our own write won, and its repeat lost to it
-                return lane
-            permits, a_day = account.traits.in_flight, account.recipients_a_day
-            now, rate = self._store.now(), account.rate
-            taken = lane.take(now, rate, mails, permit, single=single, permits=permits, recipients=recipients, a_day=a_day)
-            if isinstance(taken, Lane):
-                return taken
-            later = taken
+            nonlocal found
+            ours = lane.permit(permit.nonce)  # there already where our own write won, and its repeat lost to it
+            after = lane if ours else enter(lane, self._store.now())
+            if isinstance(after, Lane):
+                found = ours or after.permits[-1]
+                return after
+            found = after
             return None
 
-        if await self._change(account, change):
-            return None
-        return later or self._store.now() + random.uniform(0.2, 1.0)  # noqa: S311  # spreads who lost a race, keeps no secret
+        if await self._change(account, change) or (isinstance(found, float) and found):
+            return found
+        return self._store.now() + random.uniform(0.2, 1.0)  # noqa: S311  # spreads who lost a race, keeps no secret
 
     async def release(self, account: Account, nonce: str, *, not_before: float = 0.0, why: str = "", unsent: int = 0) -> None:
         """The permit back, and the recipients to whom nothing was sent; with `not_before` the whole lane waits until then, and knows why.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from sandbox.directory import GRAPH, Directory
 from sandbox.faults import Faults
 from sandbox.serve import serve
 from sandbox.town import town
+from tests.waiting import until
 
 ANNA, BEN = "anna@mailroom.example", "ben@mailroom.example"
 
@@ -108,6 +110,30 @@ async def test_a_full_batch_arrives(wire: Wire) -> None:
     assert [receipt.path for receipt in await wire.send(*mails)] == ["batch"] * 20
     assert len(await wire.arrived()) == 20
     assert all(await wire.ask(*mails))
+
+
+async def test_with_one_request_at_a_time_a_batch_goes_too(wire: Wire) -> None:
+    """While others hold three of the mailbox's four, twenty mails go in one request that keeps to the fourth, and so does the question."""
+    slow = wire.faults.add({"service": "graph", "path": "sendMail", "delay": 60.0, "times": 3})
+    wire.faults.add({"service": "graph", "path": "/messages", "method": "GET", "delay": 0.01})
+    wire.faults.add({"service": "graph", "path": "sendMail", "delay": 0.01})
+    others = [asyncio.create_task(wire.send(mail(f"other{n}"))) for n in range(3)]
+    await until(lambda: slow.hits == 3)
+    mails, (account, token) = [mail(f"s{n}") for n in range(20)], (wire.account(), wire.token())
+    assert {type(one) for one in await wire.graph.send(account, mails[:10], token)} == {Receipt, Throttled}
+    assert {type(one) for one in await wire.graph.send(account, mails[10:], token, 1)} == {Receipt}
+    assert all(await wire.graph.ask(account, mails[10:], token, 1))
+    wire.faults.clear()
+    await asyncio.gather(*others)
+
+
+async def test_what_comes_after_a_bad_mail_in_a_chain_was_not_tried(wire: Wire) -> None:
+    """Nobody has to ask for it: it goes with the next ticket, at once."""
+    mails = [mail("s0"), mail("s1", to=(Address("no address"),)), mail("s2"), mail("s3")]
+    answers = await wire.graph.send(wire.account(), mails, wire.token(), 1)
+    assert [type(one) for one in answers] == [Receipt, Refused, NotSent, NotSent]
+    assert [(one.code, one.retry_after) for one in answers[2:] if isinstance(one, NotSent)] == [("not_tried", 1.0)] * 2
+    assert [one is not None for one in await wire.ask(*mails)] == [True, False, False, False]
 
 
 async def test_everything_of_a_mail_arrives(wire: Wire) -> None:

@@ -18,7 +18,7 @@ from mailroom.errors import (
     Refused,
     VaultRefused,
 )
-from mailroom.model.account import Account, Cloud, Profile
+from mailroom.model.account import AT_ONCE, Account, Cloud, Profile
 from mailroom.model.certificate import Certificate, PublicCertificate
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.page import Arrival, Page
@@ -106,11 +106,13 @@ class _Provider:
         if self.house.draft_error:
             raise self.house.draft_error
 
-    async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
+    async def send(
+        self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE
+    ) -> list[Receipt | ProviderError]:
         self.house.sent += mails
         return [self.house.answer]
 
-    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE) -> list[Receipt | None]:
         if self.house.ask_error:
             raise self.house.ask_error
         return [None]

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from mailroom.errors import ProviderError
-from mailroom.model.account import Account, Timing
+from mailroom.model.account import AT_ONCE, Account, Timing
 from mailroom.model.batch import Batch
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.places import LEDGER_TABLE, OUTBOX_QUEUE
@@ -107,11 +107,13 @@ class Slow(FakeProvider):
         self.free = asyncio.Event()
         self.hanging: Counter[str] = Counter()
 
-    async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
+    async def send(
+        self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE
+    ) -> list[Receipt | ProviderError]:
         if account.name == "slow":
             self.hanging[account.name] += 1
             await self.free.wait()
-        return await super().send(account, mails, token)
+        return await super().send(account, mails, token, at_once)
 
 
 async def host(room: Room, until: asyncio.Event) -> int:

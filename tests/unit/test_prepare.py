@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mailroom.errors import NotSent, ProviderError
-from mailroom.model.account import Account
+from mailroom.model.account import AT_ONCE, Account
 from mailroom.model.message import Attachment, Message, Outgoing, Receipt
 from mailroom.model.row import Change
 from mailroom.model.slice import Mail, Ref, Slice
@@ -40,10 +40,12 @@ class Slow:
     async def rehearse(self, account: Account, token: Token) -> None:
         return None
 
-    async def send(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | ProviderError]:
+    async def send(
+        self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE
+    ) -> list[Receipt | ProviderError]:
         raise AssertionError("nothing here sends")
 
-    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE) -> list[Receipt | None]:
         raise AssertionError("nothing here asks")
 
     async def prepare(self, account: Account, mail: Outgoing, token: Token) -> Outgoing | Receipt | ProviderError:
@@ -61,7 +63,7 @@ async def claimed(room: Room) -> Claim:
     await room.ledger.insert([claim.ours])
     found = await room.ledger.read(born.ref)
     assert found is not None
-    return Claim(claim.account, claim.before, found, claim.fence)
+    return Claim(claim.account, claim.before, found, claim.fence, claim.at_once)
 
 
 def prepare(room: Room, sender: Slow) -> Prepare:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailroom.errors import AuthorityDown, MailroomError, StorageConflict, StorageDown
-from mailroom.model.account import Account, Timing
+from mailroom.model.account import AT_ONCE, Account, Timing
 from mailroom.model.message import Outgoing, Receipt
 from mailroom.model.slice import OWED, Ref
 from mailroom.model.token import Token
@@ -61,9 +61,9 @@ def test_a_lost_answer_is_asked_for_after_the_grace() -> None:
 class Asked(FakeProvider):
     """Keeps what it was asked for."""
 
-    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+    async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE) -> list[Receipt | None]:
         self.mails = list(mails)
-        return await super().ask(account, mails, token)
+        return await super().ask(account, mails, token, at_once)
 
 
 def test_a_question_says_since_when() -> None:

@@ -33,7 +33,7 @@ def store() -> FakeStore:
 
 async def turn(lanes: StoredLanes, nonce: str) -> None:
     """Takes a permit and gives it back."""
-    assert await lanes.take(ACCOUNT, Permit(nonce, 4, NOW + 1000), 1, single=False) is None
+    assert isinstance(await lanes.take(ACCOUNT, Permit(nonce, 4, NOW + 1000), 1, single=False), Permit)
     await lanes.release(ACCOUNT, nonce)
 
 
@@ -49,8 +49,8 @@ async def test_what_another_took_is_seen(store: FakeStore) -> None:
     """A permit that another instance took since we wrote last is respected, and so is its pause."""
     ours, theirs = StoredLanes(store), StoredLanes(store)
     await turn(ours, "a")
-    assert await theirs.take(ACCOUNT, Permit("b", 4, NOW + 1000), 1, single=False) is None
-    assert await ours.take(ACCOUNT, Permit("c", 4, NOW + 1000), 1, single=False) is not None
+    assert isinstance(await theirs.take(ACCOUNT, Permit("b", 4, NOW + 1000), 1, single=False), Permit)
+    assert isinstance(await ours.take(ACCOUNT, Permit("c", 4, NOW + 1000), 1, single=False), float)
     await theirs.release(ACCOUNT, "b", not_before=NOW + 60)
     assert await ours.take(ACCOUNT, Permit("d", 4, NOW + 1000), 1, single=False) == NOW + 60
 
@@ -58,9 +58,36 @@ async def test_what_another_took_is_seen(store: FakeStore) -> None:
 async def test_a_full_lane_is_looked_at_again(store: FakeStore) -> None:
     """That a lane was full when we wrote it last says nothing of now."""
     ours, theirs = StoredLanes(store), StoredLanes(store)
-    assert await ours.take(ACCOUNT, Permit("a", 4, NOW + 1000), 1, single=False) is None
+    assert isinstance(await ours.take(ACCOUNT, Permit("a", 4, NOW + 1000), 1, single=False), Permit)
     await theirs.release(ACCOUNT, "a")
-    assert await ours.take(ACCOUNT, Permit("b", 4, NOW + 1000), 1, single=False) is None
+    assert isinstance(await ours.take(ACCOUNT, Permit("b", 4, NOW + 1000), 1, single=False), Permit)
+
+
+async def test_a_batch_finds_its_place_beside_others(store: FakeStore) -> None:
+    """While single mails keep the lane busy a slice takes one of the permits that are left, instead of waiting for all four."""
+    lanes = StoredLanes(store)
+    for nonce in "ab":
+        assert isinstance(await lanes.take(ACCOUNT, Permit(nonce, 1, NOW + 1000), 1, single=True), Permit)
+    slices = [await lanes.take(ACCOUNT, Permit(nonce, 4, NOW + 1000), 1, single=False) for nonce in "cde"]
+    assert [one.weight if isinstance(one, Permit) else None for one in slices] == [1, 1, None]
+    for nonce in "abcd":
+        await lanes.release(ACCOUNT, nonce)
+    alone = await lanes.take(ACCOUNT, Permit("f", 4, NOW + 1000), 1, single=False)
+    assert isinstance(alone, Permit)
+    assert alone.weight == 4
+
+
+async def test_who_only_reads_needs_a_permit_and_no_slot(store: FakeStore) -> None:
+    """A sync goes on while the rate makes mails wait; but not beside four requests in flight, nor while the lane rests."""
+    lanes = StoredLanes(store)
+    slow = msgspec.structs.replace(ACCOUNT, rate=1.0)
+    assert isinstance(await lanes.take(slow, Permit("a", 1, NOW + 1000), 1, single=False), Permit)
+    assert isinstance(await lanes.take(slow, Permit("b", 1, NOW + 1000), 1, single=False), float)
+    for nonce in "cde":
+        assert isinstance(await lanes.join(slow, Permit(nonce, 1, NOW + 1000)), Permit)
+    assert isinstance(await lanes.join(slow, Permit("f", 1, NOW + 1000)), float)
+    await lanes.release(slow, "c", not_before=NOW + 60)
+    assert await lanes.join(slow, Permit("g", 1, NOW + 1000)) == NOW + 60
 
 
 async def test_a_lane_that_is_shared_is_read_first(store: FakeStore) -> None:
@@ -86,11 +113,11 @@ async def test_all_instances_share_a_day(store: FakeStore) -> None:
         LANES_TABLE, [Change("insert", Row("billing", "graph", {"shared": 0.0, "singles": 0.0, "not_before": 0.0, "permits": "[]"}))]
     )
     ours, theirs = StoredLanes(store), StoredLanes(store)
-    assert await ours.take(account, Permit("a", 1, NOW + 1000), 1, single=False, recipients=70) is None
-    assert await theirs.take(account, Permit("b", 1, NOW + 1000), 1, single=False, recipients=31) is not None
-    assert await theirs.take(account, Permit("c", 1, NOW + 1000), 1, single=False, recipients=30) is None
+    assert isinstance(await ours.take(account, Permit("a", 1, NOW + 1000), 1, single=False, recipients=70), Permit)
+    assert isinstance(await theirs.take(account, Permit("b", 1, NOW + 1000), 1, single=False, recipients=31), float)
+    assert isinstance(await theirs.take(account, Permit("c", 1, NOW + 1000), 1, single=False, recipients=30), Permit)
     await theirs.release(account, "c", unsent=30)
-    assert await ours.take(account, Permit("d", 1, NOW + 1000), 1, single=False, recipients=30) is None
+    assert isinstance(await ours.take(account, Permit("d", 1, NOW + 1000), 1, single=False, recipients=30), Permit)
     assert sum(map(len, map(str, store.tables[LANES_TABLE]["billing", "graph"].values.values()))) < 500
 
 

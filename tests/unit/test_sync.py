@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 from hypothesis import given, settings
@@ -14,16 +16,19 @@ from hypothesis import strategies as st
 
 from mailroom.errors import NotSent, ProviderError, Refused, StorageConflict, Throttled, TokenRejected, VaultDown
 from mailroom.model.account import Account
+from mailroom.model.lane import Permit
 from mailroom.model.page import Arrival, Page
 from mailroom.model.token import Token
 from mailroom.ports import CursorLost
 from mailroom.storage.cursors import StoredCursors
 from mailroom.storage.inbox import StoredInbox
+from mailroom.storage.lanes import StoredLanes
 from receive_mail.sync import DAY, Sync
 from tests.fakes import FakeStore
 from tests.sending import PROFILE, Clock, FakeKeyring, Killed, Mortal
 
 PAGE = 3
+TURN = 180.0
 
 
 @dataclass
@@ -41,6 +46,7 @@ class FakeMailbox:
     horizons: set[float] = field(default_factory=set)
     calls: int = 0
     dies_in: int | None = None
+    each: Callable[[], Awaitable[None]] | None = None
 
     def deliver(self, name: str, received: float | None = None) -> None:
         self.received[name] = self.clock() if received is None else received
@@ -50,7 +56,7 @@ class FakeMailbox:
         self.log.append(name)
 
     async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False, since: float = 0.0) -> Page:
-        self._step()
+        await self._step()
         self.sizes.append(ids_only)
         self.horizons.add(since)
         if link and self.forgotten:
@@ -62,15 +68,17 @@ class FakeMailbox:
         return Page(tuple(arrivals), str(at + len(names)), last=at + PAGE >= len(self.log))
 
     async def mime(self, account: Account, message_id: str, token: Token) -> bytes | None:
-        self._step()
+        await self._step()
         if message_id in self.unreadable:
             raise Refused("mail_unreadable", "Corrupt.")
         if message_id in self.gone:
             return None
         return f"From: Ann <ann@example.com>\r\nSubject: About {message_id}\r\n\r\nHello {message_id}\r\n".encode()
 
-    def _step(self) -> None:
+    async def _step(self) -> None:
         self.calls += 1
+        if self.each:
+            await self.each()
         if self.dies_in is not None:
             self.dies_in -= 1
             if self.dies_in < 0:
@@ -98,7 +106,9 @@ class Room:
     def instance(self) -> Sync:
         """Another one of the app, on the same storage."""
         store: Any = self.store
-        return Sync(store, self.cursors, StoredInbox(store), self.keyring, lambda account: self.mailbox)
+        nonces = (f"n{number}" for number in count())
+        lanes = StoredLanes(store)
+        return Sync(store, self.cursors, StoredInbox(store), self.keyring, lambda account: self.mailbox, lanes, lambda: next(nonces), TURN)
 
     async def run(self) -> None:
         """One ticket; a kill ends it where it stands."""
@@ -253,12 +263,57 @@ async def test_a_throttled_mailbox_rests() -> None:
     await room.run()
     assert room.tickets == 1
     assert room.fake.queues["mail-sync"][0].visible_at == room.clock() + 30
+    assert (await StoredLanes(room.fake).look(room.account)).not_before == room.clock() + 30
     calls = room.mailbox.calls
     await room.run()
     assert room.mailbox.calls == calls
     room.clock.time += 31
     await room.run()
     assert room.announced == ["m1"]
+
+
+async def test_a_mailbox_that_rests_is_not_asked() -> None:
+    """What a send was told to wait for holds for the sync as well: one ticket comes back by then, and no other asks before."""
+    room = await synced()
+    await StoredLanes(room.fake).release(room.account, "none", not_before=room.clock() + 40, why="throttled")
+    calls = room.mailbox.calls
+    await room.run()
+    await room.run()
+    assert (room.mailbox.calls, room.tickets) == (calls, 1)
+    assert room.fake.queues["mail-sync"][0].visible_at == room.clock() + 40
+
+
+async def test_its_requests_count_among_the_mailboxes_few() -> None:
+    """While four are in flight a sync comes again in a moment; it has a permit of its own while it is at work, and none when it is not."""
+    room = await synced()
+    room.mailbox.deliver("m1")
+    lanes = StoredLanes(room.fake)
+    assert isinstance(await lanes.join(room.account, Permit("batch", 4, room.clock() + 60)), Permit)
+    calls = room.mailbox.calls
+    await room.run()
+    assert (room.mailbox.calls, room.tickets) == (calls, 1)
+    assert room.fake.queues["mail-sync"][0].visible_at == room.clock() + 1
+    await lanes.release(room.account, "batch")
+    await room.run()
+    assert room.announced == ["m1"]
+    assert (await lanes.look(room.account)).permits == ()
+
+
+async def test_its_permit_lasts_as_long_as_its_work() -> None:
+    """However slow the mailbox is, at each of its requests one permit is alive."""
+    room = await synced()
+    lanes, alive = StoredLanes(room.fake), []
+
+    async def slow() -> None:
+        room.clock.time += TURN / 3 - 1
+        alive.append([permit.until > room.clock() for permit in (await lanes.look(room.account)).permits])
+
+    room.mailbox.each = slow
+    for number in range(8):
+        room.mailbox.deliver(f"m{number}")
+    await room.run()
+    assert len(alive) >= 8
+    assert all(one == [True] for one in alive), alive
 
 
 async def test_a_fault_of_the_account_waits_for_the_next_tick() -> None:
