@@ -1,4 +1,4 @@
-"""How long a batch takes under the pace of its accounts, if nothing else is sent meanwhile."""
+"""How long mails take under the pace of their accounts, if nothing else is sent meanwhile."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ class Tally:
     def __bool__(self) -> bool:
         return bool(self._mails)
 
-    def add(self, account: str, recipients: int) -> None:
-        self._mails[account] += 1
+    @property
+    def accounts(self) -> list[str]:
+        return list(self._mails)
+
+    def add(self, account: str, recipients: int, mails: int = 1) -> None:
+        self._mails[account] += mails
         self._recipients[account] += recipients
 
     def seconds(self, accounts: Mapping[str, Account]) -> float:

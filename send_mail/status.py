@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class Status:
             "id": batch.id,
             "status": "accepted",
             "counts": {status: count.by_status[status] for status in STATUSES},
-            **self._times(batch, count),
+            **await self._times(batch, count),
             "refused": list(map(_refused, count.refused)),
         }
 
@@ -76,13 +77,19 @@ class Status:
         found = await StoredIntakes(self.store).read(batch_id) if _UNIT.fullmatch(batch_id) else None
         return found if found is not None and found.caller == caller else None
 
-    def _times(self, batch: Batch, count: Count) -> dict[str, Any]:
-        """When it goes, how fast it has gone so far, and when it should be done; the last two while there is something to do."""
+    async def _times(self, batch: Batch, count: Count) -> dict[str, Any]:
+        """When it goes, how fast it has gone so far, and when it should be done; the last two while there is something to do.
+
+        What was accepted before it goes before it.
+        """
         now, start = self.store.now(), max(batch.send_at, batch.accepted)
         found: dict[str, Any] = {"cancelled": True} if batch.cancelled else {}
         if batch.send_at:
             found["send_at"] = schedule.shown(batch.send_at)
         if count.owed and batch.accepted:
+            refs = [Ref(account, batch.id) for account in count.owed.accounts if start <= now]
+            for ref, mails in zip(refs, await asyncio.gather(*(self.ledger.ahead(ref, start) for ref in refs)), strict=True):
+                count.owed.add(ref.account, mails, mails)
             found["eta"] = schedule.shown(max(now, start) + count.owed.seconds(self.accounts))
             if now > start and not batch.cancelled:
                 found["rate"] = round(count.done * 60 / (now - start), 1)

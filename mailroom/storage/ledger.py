@@ -20,11 +20,12 @@ from mailroom.errors import LedgerNewer, StorageConflict, StorageDown
 from mailroom.model.batch import Batch
 from mailroom.model.places import LEDGER_TABLE
 from mailroom.model.row import Change, Row, Value
-from mailroom.model.slice import Mail, Ref, Slice
+from mailroom.model.slice import SLICE_MAILS, Mail, Ref, Slice
 from mailroom.ports import Store
 
 SETTLE_TRIES = 3
 SOON = 90.0  # seconds: longer than from one sweep to the next, so that what is scheduled has its ticket in time
+AHEAD = 1000  # slices: a page of the table
 PAGE = 500  # slices of a batch that are read at a time
 FORGOTTEN_AT_ONCE = 40  # slices with their markers: 80 of the 100 changes that a table transaction takes
 
@@ -176,12 +177,17 @@ class StoredLedger:
                 if marker.scheduled and marker.created > soon:  # and whatever lies behind it is later still
                     return found
                 if counts and marker.batch and not marker.due and not await counts(marker):
-                    first = f"{_unit_key(marker)}}}"
+                    first = f"{_unit_prefix(marker.ref, marker.created)}}}"
                     break
                 found.append(marker)
             else:
                 break
         return found
+
+    async def ahead(self, ref: Ref, created: float) -> int:
+        """How many mails of the account are owed from before that unit, as if each of their slices, of which AHEAD are looked at, were full."""
+        rows = await self._store.query(LEDGER_TABLE, ref.account, "o|", _unit_prefix(ref, created), top=AHEAD)
+        return sum(SLICE_MAILS if marker.batch else 1 for marker in map(_marker, rows))
 
     async def give_ticket(self, marker: Marker, due: float, *, again: bool) -> bool:
         """Marks the slice as having a ticket; False when somebody else has just done so."""
@@ -202,7 +208,7 @@ class StoredLedger:
 
     async def forget_some(self, ref: Ref, created: float) -> bool:
         """Some slices of the account and unit that `ref` names; whether there may be more."""
-        unit = _marker_key(ref, created).rpartition("|")[0]  # what the keys of all its markers begin with: `}` comes after all of them
+        unit = _unit_prefix(ref, created)
         rows = await self._store.query(LEDGER_TABLE, ref.account, unit, f"{unit}}}", top=FORGOTTEN_AT_ONCE)
         if rows:
             await self._delete(ref.account, [key for row in rows for key in (row.key, _key(_marker(row).ref))])
@@ -275,9 +281,9 @@ def _marker_key(ref: Ref, created: float) -> str:
     return f"o|{int(created * 1000):015}|{ref.unit}|{ref.slice:05}"
 
 
-def _unit_key(marker: Marker) -> str:
+def _unit_prefix(ref: Ref, created: float) -> str:
     """What the keys of all markers of its unit begin with: `}` behind it comes after all of them."""
-    return _marker_key(marker.ref, marker.created).rpartition("|")[0]
+    return _marker_key(ref, created).rpartition("|")[0]
 
 
 def batch_key(batch_id: str) -> str:

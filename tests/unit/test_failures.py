@@ -11,6 +11,7 @@ import pytest
 
 from mailroom.errors import BadInput, NotFound
 from mailroom.model.batch import RefusedLine
+from mailroom.model.slice import Ref
 from send_mail import failures, schedule
 from send_mail.line import Line
 from tests.sending import Room, message
@@ -91,6 +92,19 @@ async def test_a_batch_tells_how_fast_it_goes_and_when_it_ends() -> None:
     await room.come_to_rest()
     view = await room.status.batch(batch.id, "crm")
     assert (view["counts"]["sent"], "eta" in view, "rate" in view) == (120, False, False)
+
+
+async def test_what_is_ahead_goes_first() -> None:
+    """A batch ends after all that its mailbox owed before, and does not wait for what came later; other mailboxes don't count."""
+    room = Room(rate=30.0)
+    room.status.accounts["billing"] = room.account  # type: ignore[index]  # the room's own dictionary
+    batches = []
+    for lines in (range(1, 121), range(1, 41)):
+        batches.append(await room.accept.batch([Line(number, message()) for number in lines], [], "crm", f"hash {lines.stop}"))
+        room.pass_time(1.0)
+    first, second = [(await room.status.batch(batch.id, "crm"))["eta"] for batch in batches]
+    assert (first, second) == (schedule.shown(room.clock() + 2 * 119), schedule.shown(room.clock() + 2 * 159))
+    assert await room.ledger.ahead(Ref("support", "b"), room.clock()) == 0
 
 
 async def test_what_is_scheduled_ends_after_its_time() -> None:
