@@ -185,7 +185,7 @@ class StoredLedger:
         return found
 
     async def ahead(self, ref: Ref, created: float) -> int:
-        """How many mails of the account are owed from before that unit, as if each of their slices, of which AHEAD are looked at, were full."""
+        """How many mails of the account are owed from before that unit; each slice counts as full, and AHEAD of them are looked at."""
         rows = await self._store.query(LEDGER_TABLE, ref.account, "o|", _unit_prefix(ref, created), top=AHEAD)
         return sum(SLICE_MAILS if marker.batch else 1 for marker in map(_marker, rows))
 
