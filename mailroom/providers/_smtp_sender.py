@@ -94,10 +94,10 @@ class SmtpSender(SmtpUploads):
         """Ends the connections that are kept."""
         self._pool.close()
 
-    async def _all(self, loan: Loan, letters: Sequence[Letter | Refused], until: float, results: list[Answer]) -> None:
+    async def _all(self, loan: Loan, letters: Sequence[Letter | ProviderError], until: float, results: list[Answer]) -> None:
         """Until a server's answer says that the next mails would fare no better."""
         for letter in letters:
-            if isinstance(letter, Refused):
+            if isinstance(letter, ProviderError):
                 results.append(letter)
                 continue
             answer, stops = await self._one(loan, letter, until)
@@ -148,7 +148,9 @@ class SmtpSender(SmtpUploads):
             raise
         return connection
 
-    async def _written(self, account: Account, mail: Outgoing) -> Letter | Refused:
+    async def _written(self, account: Account, mail: Outgoing) -> Letter | ProviderError:
+        if mail.message.uploads:
+            return NotSent("not_prepared", "The mail's uploads were not read yet.", retry_after=1.0)
         most, found = self.server(account).recipients, len(mail.message.recipients)
         if found > most:
             return Refused("recipients_too_many", f"The mail has {found} recipients; this server takes {most}.", "Split them up.")
