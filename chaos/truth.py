@@ -19,7 +19,7 @@ from mailroom.model.places import LEDGER_TABLE, OUTBOX_POISON, OUTBOX_QUEUE
 from mailroom.model.row import Row, Ticket
 from mailroom.model.slice import Mail, Slice
 from mailroom.settings import environment
-from mailroom.storage.ledger import read_slice
+from mailroom.storage.ledger_rows import read_slice
 from mailroom.storage.outbox import StoredOutbox
 from mailroom.storage.rest import RestStore
 

@@ -31,7 +31,8 @@ from mailroom.model.slice import OWED, Mail, Ref, Slice, Status
 from mailroom.model.token import Token
 from mailroom.ports import Keyring, Sender, Store
 from mailroom.storage.lanes import StoredLanes
-from mailroom.storage.ledger import Marker, StoredLedger
+from mailroom.storage.ledger import StoredLedger
+from mailroom.storage.ledger_rows import Marker
 from mailroom.storage.outbox import StoredOutbox
 from send_mail.claim import Claim, fence
 from send_mail.prepare import Prepare

@@ -17,7 +17,7 @@ from mailroom.model.intake import Intake
 from mailroom.model.places import LEDGER_TABLE
 from mailroom.model.row import Change, Row, Value
 from mailroom.ports import Store
-from mailroom.storage.ledger import batch_key, header
+from mailroom.storage.ledger_rows import batch_key, header
 
 _MARKERS = "~intakes"
 

@@ -16,12 +16,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 
-from mailroom.errors import LedgerNewer, StorageConflict, StorageDown
+from mailroom.errors import StorageConflict, StorageDown
 from mailroom.model.batch import Batch
 from mailroom.model.places import LEDGER_TABLE
 from mailroom.model.row import Change, Row, Value
 from mailroom.model.slice import SLICE_MAILS, Mail, Ref, Slice
 from mailroom.ports import Store
+from mailroom.storage.ledger_rows import (
+    Marker,
+    any_etag,
+    batch_key,
+    header,
+    marker_key,
+    marker_row,
+    read_batch,
+    read_marker,
+    read_slice,
+    slice_key,
+    slice_row,
+    unit_prefix,
+)
 
 SETTLE_TRIES = 3
 SOON = 90.0  # seconds: longer than from one sweep to the next, so that what is scheduled has its ticket in time
@@ -30,25 +44,6 @@ PAGE = 500  # slices of a batch that are read at a time
 FORGOTTEN_AT_ONCE = 40  # slices with their markers: 80 of the 100 changes that a table transaction takes
 
 _ACCOUNTS = "~accounts"
-
-
-class Marker(msgspec.Struct, frozen=True):
-    """An owed slice as the sweep sees it: when its ticket shows, and how often the sweep had to give it a new one.
-
-    That it is scheduled is said by its batch, not by the clock: a clock that jumps back schedules nothing.
-    """
-
-    ref: Ref
-    created: float
-    due: float
-    reissued: int
-    batch: bool
-    scheduled: bool
-    etag: str
-
-
-_mails_of = msgspec.json.Decoder(tuple[Mail, ...]).decode
-_COLUMNS = frozenset({"caller", "mails", "created", "batch", "claim", "claim_until", "owed"})
 
 
 class StoredLedger:
@@ -70,21 +65,21 @@ class StoredLedger:
         """New slices of one account with their markers, at most 50; their ETags. Raises StorageConflict when one is there already."""
         changes: list[Change] = []
         for slice_ in slices:
-            marker = _marker_row(slice_, slice_.claim_until)
+            marker = marker_row(slice_, slice_.claim_until)
             if all(mail.due == slice_.created for mail in slice_.mails):
                 marker.values["scheduled"] = True
-            changes += [Change("insert", _row(slice_)), Change("insert", marker)]
+            changes += [Change("insert", slice_row(slice_)), Change("insert", marker)]
         return (await self._store.write(LEDGER_TABLE, changes))[::2]
 
     async def read(self, ref: Ref) -> Slice | None:
-        row = await self._store.get_row(LEDGER_TABLE, ref.account, _key(ref))
+        row = await self._store.get_row(LEDGER_TABLE, ref.account, slice_key(ref))
         return None if row is None else read_slice(row)
 
     async def claim(self, slice_: Slice, nonce: str, until: float) -> Slice | None:
         """The slice as ours until then, or None when somebody else was there first."""
         ours = slice_.claimed(nonce, self._store.now(), until)
         try:
-            [etag] = await self._store.write(LEDGER_TABLE, [Change("replace", _row(ours))])
+            [etag] = await self._store.write(LEDGER_TABLE, [Change("replace", slice_row(ours))])
         except (StorageConflict, StorageDown):
             # it may have won though its answer was lost, also where a repeat on the way then lost to it: the nonce tells
             found = await self.read(slice_.ref)
@@ -96,9 +91,9 @@ class StoredLedger:
         nonce = slice_.claim
         for _ in range(SETTLE_TRIES):
             longer = msgspec.structs.replace(slice_, claim_until=until)
-            marker = Row(slice_.ref.account, _marker_key(slice_.ref, slice_.created), {"due": until})
+            marker = Row(slice_.ref.account, marker_key(slice_.ref, slice_.created), {"due": until})
             try:
-                etag, _ = await self._store.write(LEDGER_TABLE, [Change("replace", _row(longer)), Change("merge", marker)])
+                etag, _ = await self._store.write(LEDGER_TABLE, [Change("replace", slice_row(longer)), Change("merge", marker)])
             except (StorageConflict, StorageDown):  # who lost a claim before us may tell of a sent mail in it; or ours was written
                 found = await self.read(slice_.ref)
                 if found is None or found.claim != nonce:
@@ -138,8 +133,8 @@ class StoredLedger:
         """
         writes: list[Change] = []
         for before, after in changes:
-            writes.append(Change("replace", _row(after)))
-            marker = _any_etag(_marker_row(after, 0.0))
+            writes.append(Change("replace", slice_row(after)))
+            marker = any_etag(marker_row(after, 0.0))
             if before.owed != after.owed:
                 writes.append(Change("upsert" if after.owed else "delete", marker))
         try:
@@ -160,7 +155,7 @@ class StoredLedger:
     async def put_off(self, slice_: Slice, due: float) -> None:
         """The marker tells the sweep when the slice's ticket shows now. Gone meanwhile is as good."""
         try:
-            await self._store.write(LEDGER_TABLE, [Change("merge", _any_etag(_marker_row(slice_, due)))])
+            await self._store.write(LEDGER_TABLE, [Change("merge", any_etag(marker_row(slice_, due)))])
         except StorageConflict:
             return
 
@@ -173,11 +168,11 @@ class StoredLedger:
         found: list[Marker] = []
         first, soon = "o|", self._store.now() + SOON
         while len(found) < top:
-            for marker in map(_marker, await self._store.query(LEDGER_TABLE, account, first, "o}", top=top - len(found))):
+            for marker in map(read_marker, await self._store.query(LEDGER_TABLE, account, first, "o}", top=top - len(found))):
                 if marker.scheduled and marker.created > soon:  # and whatever lies behind it is later still
                     return found
                 if counts and marker.batch and not marker.due and not await counts(marker):
-                    first = f"{_unit_prefix(marker.ref, marker.created)}}}"
+                    first = f"{unit_prefix(marker.ref, marker.created)}}}"
                     break
                 found.append(marker)
             else:
@@ -186,8 +181,8 @@ class StoredLedger:
 
     async def ahead(self, ref: Ref, created: float) -> int:
         """How many mails of the account are owed from before that unit; each slice counts as full, and AHEAD of them are looked at."""
-        rows = await self._store.query(LEDGER_TABLE, ref.account, "o|", _unit_prefix(ref, created), top=AHEAD)
-        return sum(SLICE_MAILS if marker.batch else 1 for marker in map(_marker, rows))
+        rows = await self._store.query(LEDGER_TABLE, ref.account, "o|", unit_prefix(ref, created), top=AHEAD)
+        return sum(SLICE_MAILS if marker.batch else 1 for marker in map(read_marker, rows))
 
     async def give_ticket(self, marker: Marker, due: float, *, again: bool) -> bool:
         """Marks the slice as having a ticket; False when somebody else has just done so."""
@@ -199,7 +194,7 @@ class StoredLedger:
 
     async def forget(self, marker: Marker) -> None:
         """A marker without a slice."""
-        await self._delete(marker.ref.account, [_marker_key(marker.ref, marker.created), _key(marker.ref)])
+        await self._delete(marker.ref.account, [marker_key(marker.ref, marker.created), slice_key(marker.ref)])
 
     async def forget_unit(self, marker: Marker) -> None:
         """All slices of a batch that was never committed."""
@@ -208,10 +203,10 @@ class StoredLedger:
 
     async def forget_some(self, ref: Ref, created: float) -> bool:
         """Some slices of the account and unit that `ref` names; whether there may be more."""
-        unit = _unit_prefix(ref, created)
+        unit = unit_prefix(ref, created)
         rows = await self._store.query(LEDGER_TABLE, ref.account, unit, f"{unit}}}", top=FORGOTTEN_AT_ONCE)
         if rows:
-            await self._delete(ref.account, [key for row in rows for key in (row.key, _key(_marker(row).ref))])
+            await self._delete(ref.account, [key for row in rows for key in (row.key, slice_key(read_marker(row).ref))])
         return len(rows) == FORGOTTEN_AT_ONCE
 
     async def _delete(self, account: str, keys: Sequence[str]) -> None:
@@ -228,10 +223,7 @@ class StoredLedger:
     async def batch(self, batch_id: str) -> Batch | None:
         """A committed batch."""
         row = await self._store.get_row(LEDGER_TABLE, batch_key(batch_id), "header")
-        if row is None or not row.values["committed"]:
-            return None
-        values = {**row.values, "slices": msgspec.json.decode(str(row.values["slices"]))}
-        return msgspec.convert({"id": batch_id, **values}, Batch)
+        return read_batch(batch_id, row) if row is not None and row.values["committed"] else None
 
     async def is_left(self, batch: Batch) -> bool:
         """Whether anything of it is still there: then its header is needed."""
@@ -253,113 +245,17 @@ class StoredLedger:
     async def part(self, ref: Ref, count: int) -> list[Slice]:
         """The slice of that name and those that follow it by number."""
         last = msgspec.structs.replace(ref, slice=ref.slice + count)
-        return list(map(read_slice, await self._store.query(LEDGER_TABLE, ref.account, _key(ref), _key(last))))
+        return list(map(read_slice, await self._store.query(LEDGER_TABLE, ref.account, slice_key(ref), slice_key(last))))
 
 
 def _settling(before: Slice, after: Slice) -> list[Change]:
     """A slice that is owed has a marker, always: both change in one transaction."""
     if not before.owed:
-        return [Change("replace", _row(after))]
-    marker = _any_etag(_marker_row(after, after.due))
-    return [Change("replace", _row(after)), Change("upsert" if after.owed else "delete", marker)]
+        return [Change("replace", slice_row(after))]
+    marker = any_etag(marker_row(after, after.due))
+    return [Change("replace", slice_row(after)), Change("upsert" if after.owed else "delete", marker)]
 
 
 def _ticket(marker: Marker, due: float, *, again: bool) -> Change:
     values: dict[str, Value] = {"due": due, "reissued": marker.reissued + 1 if again else marker.reissued}
-    return Change("merge", Row(marker.ref.account, _marker_key(marker.ref, marker.created), values, marker.etag))
-
-
-def _any_etag(row: Row) -> Row:
-    return msgspec.structs.replace(row, etag="")
-
-
-def _key(ref: Ref) -> str:
-    return f"s|{ref.unit}|{ref.slice:05}"
-
-
-def _marker_key(ref: Ref, created: float) -> str:
-    return f"o|{int(created * 1000):015}|{ref.unit}|{ref.slice:05}"
-
-
-def _unit_prefix(ref: Ref, created: float) -> str:
-    """What the keys of all markers of its unit begin with: `}` behind it comes after all of them."""
-    return _marker_key(ref, created).rpartition("|")[0]
-
-
-def batch_key(batch_id: str) -> str:
-    """The partition of what there is of a batch as a whole."""
-    return f"batch|{batch_id}"
-
-
-def header(batch: Batch, *, commit: bool) -> Row:
-    values: dict[str, Value] = {
-        "caller": batch.caller,
-        "created": batch.created,
-        "committed": commit,
-        "owed": False,
-        "slices": msgspec.json.encode(batch.slices).decode(),
-        "refused": batch.refused,
-        "accepted": batch.accepted,
-        "send_at": batch.send_at,
-        "cancelled": batch.cancelled,
-    }
-    return Row(batch_key(batch.id), "header", values)
-
-
-def _row(slice_: Slice) -> Row:
-    values: dict[str, Value] = {
-        "caller": slice_.caller,
-        "mails": msgspec.json.encode(slice_.mails).decode(),
-        "created": slice_.created,
-        "batch": slice_.batch,
-        "claim": slice_.claim,
-        "claim_until": slice_.claim_until,
-        "owed": slice_.owed,
-    }
-    return Row(slice_.ref.account, _key(slice_.ref), values, slice_.etag)
-
-
-def read_slice(row: Row) -> Slice:
-    """Raises LedgerNewer."""
-    _, unit, number = row.key.split("|")
-    values = row.values
-    if not values.keys() <= _COLUMNS:
-        raise _newer(row, f"column {min(values.keys() - _COLUMNS)}")
-    try:
-        mails = _mails_of(str(values["mails"]))
-    except msgspec.ValidationError as error:
-        raise _newer(row, str(error)) from error
-    return Slice(
-        ref=Ref(row.partition, unit, int(number)),
-        caller=str(values["caller"]),
-        mails=mails,
-        created=float(values["created"]),
-        batch=bool(values["batch"]),
-        claim=str(values["claim"]),
-        claim_until=float(values["claim_until"]),
-        etag=row.etag,
-    )
-
-
-def _newer(row: Row, what: str) -> LedgerNewer:
-    detail = f"{row.key} of {row.partition} was written by a newer version: {what}."
-    return LedgerNewer("ledger_newer", detail, "Deploy the newer version again; until then this mail is left alone.")
-
-
-def _marker_row(slice_: Slice, due: float) -> Row:
-    values: dict[str, Value] = {"due": due, "reissued": 0, "created": slice_.created, "batch": slice_.batch, "owed": True}
-    return Row(slice_.ref.account, _marker_key(slice_.ref, slice_.created), values)
-
-
-def _marker(row: Row) -> Marker:
-    _, _, unit, number = row.key.split("|")
-    values = row.values
-    return Marker(
-        ref=Ref(row.partition, unit, int(number)),
-        created=float(values["created"]),
-        due=float(values["due"]),
-        reissued=int(values["reissued"]),
-        batch=bool(values["batch"]),
-        scheduled=bool(values.get("scheduled")),
-        etag=row.etag,
-    )
+    return Change("merge", Row(marker.ref.account, marker_key(marker.ref, marker.created), values, marker.etag))

@@ -17,7 +17,7 @@ from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.places import LEDGER_TABLE, OUTBOX_QUEUE
 from mailroom.model.slice import SLICE_MAILS, Mail, Ref, Slice
 from mailroom.model.token import Token
-from mailroom.storage import ledger as stored
+from mailroom.storage.ledger_rows import marker_row, slice_row
 from mailroom.storage.outbox import read_ticket
 from send_mail.deliver import WINDOW
 from tests.sending import FakeProvider, Room, message
@@ -38,7 +38,7 @@ async def waits(room: Room, account: str, mails: int, unit: str) -> None:
         )
         for number in range(mails // SLICE_MAILS)
     ]
-    rows = [row for slice_ in slices for row in (stored._row(slice_), stored._marker_row(slice_, 0.0))]
+    rows = [row for slice_ in slices for row in (slice_row(slice_), marker_row(slice_, 0.0))]
     table = room.fake.tables.setdefault(LEDGER_TABLE, {})
     table |= {(row.partition, row.key): msgspec.structs.replace(row, etag=f'"{row.key}"') for row in rows}
     await room.ledger.open(account)

@@ -15,7 +15,7 @@ from mailroom.model.batch import Batch
 from mailroom.model.places import LEDGER_TABLE, OUTBOX_POISON, OUTBOX_QUEUE
 from mailroom.model.row import Row
 from mailroom.model.slice import Mail, Ref, Slice
-from mailroom.storage.ledger import Marker
+from mailroom.storage.ledger_rows import Marker
 from mailroom.storage.outbox import Plain, read_ticket
 from send_mail.deliver import WINDOW
 from send_mail.line import Line
