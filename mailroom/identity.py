@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 API_VERSION = "2019-08-01"
 EXPIRY_MARGIN = 300.0
 PAUSES = (0.5, 1.0, 2.0)
+RESTART = "It is a part of the platform: this passes, or the app needs a restart."
 _AGAIN = frozenset({404, 408, 410, 429, 500, 502, 503, 504})  # what azure-identity repeats for a managed identity, too
 
 
@@ -98,9 +99,10 @@ class Identity:
             return await repeated(
                 lambda: self._client.get(self._endpoint, params=params, headers=headers), pauses=PAUSES, again=_AGAIN, sleep=self._sleep
             )
+        except httpx.TimeoutException as error:
+            raise IdentityDown("identity_timeout", "The identity endpoint did not answer in time.", RESTART) from error
         except httpx.RequestError as error:
-            detail = f"The identity endpoint did not answer ({type(error).__name__})."
-            raise IdentityDown("identity_down", detail, "It is a part of the platform: this passes, or the app needs a restart.") from error
+            raise IdentityDown("identity_down", f"The identity endpoint did not answer ({type(error).__name__}).", RESTART) from error
 
     async def _from_developer(self, resource: str) -> Token:
         return await asyncio.to_thread(self._signed_in, resource)
@@ -122,6 +124,11 @@ class Identity:
 
 def _refused(response: httpx.Response, resource: str) -> IdentityDown:
     detail = f"The identity endpoint answered {response.status_code} for {resource}."
+    if response.content.lstrip().startswith(b"<"):
+        proxy = "See what answers in its place: it lies on this machine, so no proxy may stand between (NO_PROXY)."
+        return IdentityDown("identity_gateway", f"{detail[:-1]}, with a web page.", proxy)
+    if response.status_code == 429:
+        return IdentityDown("identity_throttled", detail, "This passes by itself.", retry_after=retry_after(response.headers))
     if response.status_code in _AGAIN:
         passes = (
             "This passes by itself; if it lasts, check that the profile's `cloud` is this app's own: the platform knows no other's APIs."

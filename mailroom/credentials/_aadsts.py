@@ -67,7 +67,8 @@ NEXT_STEPS = {
     50196: "The app asks for the same token too often: look for other programs that use this client id.",
 }
 
-PASSING = frozenset({90033, 90055})  # a fault of the moment, a throttled tenant
+PASSING = frozenset({90033})  # a fault of the moment
+THROTTLED = 90055  # the tenant is
 CLOCK_SKEW = 700024
 UNKNOWN_KEY = 700027
 UNMENDED = frozenset({700021, 700023, CLOCK_SKEW, 700025, 700211, 700212, 700213})  # by any other secret or key of the app's

@@ -1,4 +1,4 @@
-"""msal's application and its own wire, for one thread: it parses the key, reads the authority's metadata and asks for tokens.
+"""msal's application and its own wire, for one thread: it reads the authority's metadata and asks for tokens.
 
 Nothing here is safe to share. A thread cannot be stopped: who gives up waiting for one leaves the application to it and makes another.
 """
@@ -11,13 +11,12 @@ from typing import Any
 import msgspec
 
 from mailroom.credentials._authority import Wire
-from mailroom.errors import AuthorityDown, VaultRefused
+from mailroom.errors import AuthorityDown
 from mailroom.model.account import Profile
-from mailroom.model.certificate import Certificate
 
 
 class Assertion(msgspec.Struct, frozen=True):
-    """A JWT that says who the application is, signed elsewhere: by the vault, or by the issuer of a managed identity's tokens."""
+    """A JWT that says who the application is: signed by its certificate's key, or by the issuer of a managed identity's tokens."""
 
     value: str
 
@@ -25,7 +24,7 @@ class Assertion(msgspec.Struct, frozen=True):
         return "Assertion(…)"
 
 
-Proof = str | Certificate | Assertion  # a secret, a key that msal signs with, or what was signed already
+Proof = str | Assertion  # a secret, or what was signed
 
 
 class Application:
@@ -38,7 +37,7 @@ class Application:
         self._msal: Any = None
 
     def takes(self, proof: Proof) -> bool:
-        """Another secret or key takes another application; assertions come new for each question."""
+        """Another secret takes another application; assertions come new for each question."""
         return proof == self._proof or (isinstance(proof, Assertion) and isinstance(self._proof, Assertion))
 
     def ask(self, scope: str, proof: Proof) -> dict[str, Any]:
@@ -56,7 +55,7 @@ class Application:
         try:
             return msal.ConfidentialClientApplication(
                 profile.client_id,
-                client_credential=credential(self._proof, profile.algorithm, self._assertion),
+                client_credential=credential(self._proof, self._assertion),
                 authority=f"{profile.cloud.authority}/{profile.tenant}",
                 instance_discovery=False,
                 http_client=self._wire,
@@ -65,21 +64,11 @@ class Application:
             raise AuthorityDown(
                 "authority_unreadable", "The authority's metadata lack an endpoint.", "Check the profile's `cloud`."
             ) from error
-        except ValueError as error:  # cryptography's errors about keys are ValueErrors
-            detail = f"The certificate {profile.certificate!r} cannot be used to sign."
-            raise VaultRefused("certificate_unusable", detail, "It needs an RSA key; make a new version of it in the vault.") from error
 
     def _assertion(self) -> str:
         return self._proof.value if isinstance(self._proof, Assertion) else ""
 
 
-def credential(proof: Proof, algorithm: str, assertion: Callable[[], str]) -> str | dict[str, Any]:
-    """What msal calls `client_credential`. Without a thumbprint it signs PS256 and names the certificate by SHA-256."""
-    if isinstance(proof, str):
-        return proof
-    if isinstance(proof, Assertion):
-        return {"client_assertion": assertion}
-    key = {"private_key": proof.key_pem.decode()}
-    if algorithm == "RS256":
-        return {**key, "thumbprint": proof.thumbprint_sha1}
-    return {**key, "public_certificate": proof.certificate_pem.decode()}
+def credential(proof: Proof, assertion: Callable[[], str]) -> str | dict[str, Callable[[], str]]:
+    """What msal calls `client_credential`."""
+    return proof if isinstance(proof, str) else {"client_assertion": assertion}

@@ -21,6 +21,10 @@ from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused
 from mailroom.events import answered
 
 SKEW_TOLD = 30.0
+_FEWER = "It is asked again when that time is over; if this lasts, look for other programs that sign in with the same client id."
+_PROXY = (
+    "This passes by itself; if it lasts, see what stands between the app and the authority: a proxy or a firewall answers in its place."
+)
 _TRACE = re.compile(r"\s*Trace ID:.*", re.DOTALL)
 _NUMBER = re.compile(r"AADSTS(\d+)")
 
@@ -89,8 +93,8 @@ class Wire:
 def failure(response: httpx.Response, now: float) -> AccountFault | None:
     """What an answer means that is no good one; None for a JSON object with status 200."""
     status, where = response.status_code, host(str(response.url))
-    if status == 429 or status >= 500:
-        return AuthorityDown("authority_busy", f"{where} answered {status}.", retry_after=http.retry_after(response.headers))
+    if failed := down(response):
+        return failed
     if status == 200:
         return None if _is_object(response.content) else unreadable(where)
     try:
@@ -104,6 +108,8 @@ def _meaning(refusal: _Refusal, response: httpx.Response, now: float) -> Account
     found = _NUMBER.match(refusal.error_description)
     number = refusal.error_codes[0] if refusal.error_codes else int(found[1]) if found else None
     detail = _TRACE.sub("", refusal.error_description).strip().split("\n")[0].strip() or f"The authority answered {refusal.error}."
+    if number == _aadsts.THROTTLED:
+        return AuthorityDown("authority_throttled", detail, _FEWER, retry_after=http.retry_after(response.headers))
     if number in _aadsts.PASSING or refusal.error == "temporarily_unavailable":
         return AuthorityDown("authority_busy", detail, retry_after=http.retry_after(response.headers))
     if number == _aadsts.CLOCK_SKEW:
@@ -122,6 +128,18 @@ def skew(headers: Mapping[str, str], now: float) -> str:
     if abs(ahead) < SKEW_TOLD:
         return " This machine's clock agrees with the authority's."
     return f" This machine's clock is {abs(ahead):.0f} seconds {'ahead of' if ahead > 0 else 'behind'} the authority's."
+
+
+def down(response: httpx.Response) -> AuthorityDown | None:
+    """The error of an answer that is none to the question: 429, a web page (which no authority sends), 5xx. None for any other."""
+    status, where, wait = response.status_code, host(str(response.url)), http.retry_after(response.headers)
+    if status == 429:
+        return AuthorityDown("authority_throttled", f"{where} answered 429.", _FEWER, retry_after=wait)
+    if response.content.lstrip().startswith(b"<"):
+        return AuthorityDown("authority_gateway", f"{where} answered {status} with a web page.", _PROXY, retry_after=wait)
+    if status >= 500:
+        return AuthorityDown("authority_busy", f"{where} answered {status}.", retry_after=wait)
+    return None
 
 
 def _is_object(body: bytes) -> bool:

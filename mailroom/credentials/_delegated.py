@@ -20,7 +20,7 @@ from mailroom.credentials import _aadsts, client_credentials
 from mailroom.credentials._application import Assertion, Proof, credential
 from mailroom.credentials._authority import Wire
 from mailroom.credentials._sources import source_of
-from mailroom.errors import AuthorityDown, AuthorityRefused, VaultRefused
+from mailroom.errors import AuthorityDown, AuthorityRefused
 from mailroom.model.account import Profile
 from mailroom.model.token import Token
 from mailroom.ports import Parts, Vault
@@ -159,10 +159,7 @@ def _application(profile: Profile, proof: Proof | None, wire: Wire) -> Any:
     try:
         if proof is None:
             return msal.PublicClientApplication(profile.client_id, **options)
-        signed = credential(proof, profile.algorithm, lambda: proof.value if isinstance(proof, Assertion) else "")
+        signed = credential(proof, lambda: proof.value if isinstance(proof, Assertion) else "")
         return msal.ConfidentialClientApplication(profile.client_id, client_credential=signed, **options)
     except KeyError as error:
         raise AuthorityDown("authority_unreadable", "The authority's metadata lack an endpoint.", "Check the profile's `cloud`.") from error
-    except ValueError as error:  # cryptography's errors about keys are ValueErrors
-        detail = f"The certificate {profile.certificate!r} cannot be used to sign."
-        raise VaultRefused("certificate_unusable", detail, "It needs an RSA key; make a new version of it in the vault.") from error

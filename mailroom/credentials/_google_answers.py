@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from mailroom import http
-from mailroom.credentials._authority import host, skew, unreadable
+from mailroom.credentials._authority import down, host, skew, unreadable
 from mailroom.errors import AccountFault, AuthorityDown, AuthorityRefused
 
 _PASSING = frozenset({"internal_failure", "server_error", "temporarily_unavailable"})  # those that google-auth repeats, too
@@ -94,13 +94,15 @@ def given(response: httpx.Response, kind: type[T]) -> T:
 
 def failure(response: httpx.Response, now: float, scope: str, *, federated: bool = False) -> AccountFault | None:
     """Of a token endpoint; None where the status is 200. `scope` is what was asked for, `federated` whether STS was asked."""
-    refusal = _decoded(response, _Refusal)
-    if response.status_code == 429 or response.status_code >= 500 or (refusal and refusal.error in _PASSING):
-        return busy(response)
+    if failed := down(response):
+        return failed
     if response.status_code == 200:
         return None
+    refusal = _decoded(response, _Refusal)
     if refusal is None:
         return unreadable(host(str(response.url)), response.status_code)
+    if refusal.error in _PASSING:
+        return _busy(response)
     code, step = _meaning(refusal)
     if federated and refusal.error == "invalid_grant":
         code, step = "google_federation_refused", _FEDERATION
@@ -113,10 +115,10 @@ def failure(response: httpx.Response, now: float, scope: str, *, federated: bool
 def signing_failure(response: httpx.Response, email: str) -> AccountFault | None:
     """Of signJwt, whose errors are those of a Google API."""
     status = response.status_code
+    if failed := down(response):
+        return failed
     if status == 200:
         return None
-    if status == 429 or status >= 500:
-        return busy(response)
     refusal = _decoded(response, _ApiRefusal)
     if refusal is None:
         return unreadable(host(str(response.url)), status)
@@ -128,7 +130,7 @@ def signing_failure(response: httpx.Response, email: str) -> AccountFault | None
     return AuthorityRefused(code, f"Google answered {status}: {_line(refusal.error.message)}", step, error=code)
 
 
-def busy(response: httpx.Response) -> AuthorityDown:
+def _busy(response: httpx.Response) -> AuthorityDown:
     detail = f"{host(str(response.url))} answered {response.status_code}."
     return AuthorityDown("authority_busy", detail, retry_after=http.retry_after(response.headers))
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from mailroom.credentials._application import Assertion
-from mailroom.credentials._assertion import assertion
 from mailroom.credentials._versions import MOST, Versions
 from mailroom.errors import VaultRefused
 from mailroom.model.account import Profile
@@ -15,7 +13,7 @@ from mailroom.ports import Parts, Signing
 
 
 class KeyRead(Versions):
-    """The private key is read from the vault, and msal signs with it."""
+    """The private key is read from the vault, and signs here."""
 
     def __init__(self, profile: Profile, parts: Parts, now: Callable[[], float]) -> None:
         super().__init__(profile, parts, now)
@@ -24,13 +22,11 @@ class KeyRead(Versions):
     async def newest(self) -> str:
         return self._remembered(await self._parts.certificates().certificate(self.name)).version
 
-    async def proof(self, version: str) -> Certificate:
+    async def thumbprints(self, version: str) -> Certificate:
         return self._read.get(version) or self._remembered(await self._parts.certificates().certificate(self.name, version))
 
-    thumbprints = proof
-
     async def sign(self, version: str, algorithm: Signing, digest: bytes) -> bytes:
-        return await asyncio.to_thread(_signature, (await self.proof(version)).key_pem, algorithm, digest)
+        return await asyncio.to_thread(_signature, self.name, (await self.thumbprints(version)).key_pem, algorithm, digest)
 
     def _remembered(self, certificate: Certificate) -> Certificate:
         self._read = dict([*self._read.items(), (certificate.version, certificate)][-MOST:])
@@ -47,12 +43,6 @@ class KeyInVault(Versions):
     async def newest(self) -> str:
         return self._remembered(await self._parts.vault().public_certificate(self.name)).version
 
-    async def proof(self, version: str) -> Assertion:
-        async def sign(algorithm: Signing, digest: bytes) -> bytes:
-            return await self.sign(version, algorithm, digest)
-
-        return Assertion(await assertion(self.profile, await self.thumbprints(version), sign, self._now()))
-
     async def thumbprints(self, version: str) -> PublicCertificate:
         return self._read.get(version) or self._remembered(await self._parts.vault().public_certificate(self.name, version))
 
@@ -64,14 +54,19 @@ class KeyInVault(Versions):
         return certificate
 
 
-def _signature(key_pem: bytes, algorithm: Signing, digest: bytes) -> bytes:
+def _signature(name: str, key_pem: bytes, algorithm: Signing, digest: bytes) -> bytes:
+    """Whether the key is a sound one was looked at when it was read from the vault."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
     from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    key = load_pem_private_key(key_pem, None)
+    try:
+        key = load_pem_private_key(key_pem, None, unsafe_skip_rsa_key_validation=True)
+    except ValueError:  # its text may quote the key
+        key = None
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise VaultRefused("certificate_key_unfit", "The certificate's key is no RSA key.", "Make a new version of it in the vault.")
+        detail = f"The certificate {name!r} cannot be used to sign."
+        raise VaultRefused("certificate_unusable", detail, "It needs an RSA key; make a new version of it in the vault.")
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
     return key.sign(digest, pss if algorithm == "PS256" else padding.PKCS1v15(), Prehashed(hashes.SHA256()))

@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from mailroom.credentials._application import Proof
-from mailroom.credentials._assertion import Thumbprints
+from mailroom.credentials._application import Assertion
+from mailroom.credentials._assertion import Thumbprints, assertion
 from mailroom.errors import AccountFault, VaultRefused
 from mailroom.events import record
 from mailroom.model.account import Profile
@@ -68,13 +68,17 @@ class Versions(ABC):
             facts = {"certificate": self.name, "version": version, "newest": self._newest or None}
             record("credential.previous_used", warn=True, profile=self.profile.name, **facts)
 
+    async def proof(self, version: str) -> Assertion:
+        """That this application has the key of that version: a new one for each question."""
+
+        async def sign(algorithm: Signing, digest: bytes) -> bytes:
+            return await self.sign(version, algorithm, digest)
+
+        return Assertion(await assertion(self.profile, await self.thumbprints(version), sign, self._now()))
+
     @abstractmethod
     async def newest(self) -> str:
         """The version, once it is fit to sign with. Raises VaultRefused, VaultDown."""
-
-    @abstractmethod
-    async def proof(self, version: str) -> Proof:
-        """That this application has the key of that version."""
 
     @abstractmethod
     async def thumbprints(self, version: str) -> Thumbprints: ...

@@ -106,11 +106,10 @@ class Azure:
         known = {one.certificate: one.version for one in self.contents.certificates.versions(NAME)}
         return [known[certificate] for certificate in self.app.certificates]
 
-    def later(self, seconds: float, kind: str) -> None:
-        """Both clocks go on; where msal signs, with the machine's time, only ours can."""
+    def later(self, seconds: float) -> None:
+        """Both clocks go on."""
         self.time += seconds
-        if kind == "vault":
-            self.directory.now = lambda: self.time
+        self.directory.now = lambda: self.time
 
     @contextmanager
     def roles(self, *names: str) -> Iterator[None]:

@@ -357,9 +357,9 @@ async def test_a_rotated_refresh_token(place: Place) -> None:
 
 
 FAILURES: list[tuple[dict[str, Any], str, float | None]] = [
-    ({"answer": "429", "retry_after": 17}, "authority_busy", 17.0),
+    ({"answer": "429", "retry_after": 17}, "authority_throttled", 17.0),
     ({"answer": "503", "retry_after": 3}, "authority_busy", 3.0),
-    ({"answer": "html"}, "authority_busy", None),
+    ({"answer": "html"}, "authority_gateway", None),
     ({"answer": "garbage"}, "authority_unreadable", None),
     ({"answer": "cut"}, "authority_down", None),
     ({"answer": "hang"}, "authority_timeout", None),
@@ -368,7 +368,13 @@ FAILURES: list[tuple[dict[str, Any], str, float | None]] = [
 
 @pytest.mark.parametrize(
     ("grant", "path"),
-    [("password", "openid-configuration"), ("password", "userrealm"), ("password", "token"), ("refresh_token", "token")],
+    [
+        ("password", "openid-configuration"),
+        ("password", "userrealm"),
+        ("password", "token"),
+        ("refresh_token", "openid-configuration"),
+        ("refresh_token", "token"),
+    ],
 )
 @pytest.mark.parametrize(("fault", "code", "wait"), FAILURES)
 async def test_an_authority_that_fails(place: Place, grant: str, path: str, fault: dict[str, Any], code: str, wait: float | None) -> None:

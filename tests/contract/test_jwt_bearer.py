@@ -257,9 +257,9 @@ async def test_faults_of_the_vault_pass_through(place: Place) -> None:
 @pytest.mark.parametrize(
     ("fault", "code", "wait"),
     [
-        ({"answer": "429", "retry_after": 7}, "authority_busy", 7.0),
+        ({"answer": "429", "retry_after": 7}, "authority_throttled", 7.0),
         ({"answer": "503"}, "authority_busy", None),
-        ({"answer": "html"}, "authority_busy", None),
+        ({"answer": "html"}, "authority_gateway", None),
         ({"answer": "hang"}, "authority_timeout", None),
         ({"answer": "cut"}, "authority_down", None),
         ({"answer": "garbage"}, "authority_unreadable", None),

@@ -265,9 +265,9 @@ async def test_a_wrong_application(place: Place) -> None:
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        ("429", "authority_busy"),
+        ("429", "authority_throttled"),
         ("503", "authority_busy"),
-        ("html", "authority_busy"),
+        ("html", "authority_gateway"),
         ("garbage", "authority_unreadable"),
         ("cut", "authority_down"),
     ],

@@ -126,13 +126,13 @@ async def test_a_refused_token_is_replaced(place: Azure) -> None:
 
 FAILURES: list[tuple[dict[str, Any], str]] = [
     ({"answer": "500"}, "identity_busy"),
-    ({"answer": "429"}, "identity_busy"),
+    ({"answer": "429"}, "identity_throttled"),
     ({"answer": "503"}, "identity_busy"),
     ({"answer": "400"}, "identity_refused"),
-    ({"answer": "html"}, "identity_busy"),
+    ({"answer": "html"}, "identity_gateway"),
     ({"answer": "garbage"}, "identity_unreadable"),
     ({"answer": "cut"}, "identity_down"),
-    ({"answer": "hang"}, "identity_down"),
+    ({"answer": "hang"}, "identity_timeout"),
 ]
 
 

@@ -56,7 +56,7 @@ async def test_a_new_version_is_picked_up_in_minutes(place: Azure, kind: str) ->
     credential = place.credential(place.profile(kind))
     await credential.ask(SCOPE)
     place.new_version()
-    place.later(KEEP_SECONDS, kind)
+    place.later(KEEP_SECONDS)
     await credential.ask(SCOPE)
     del place.app.certificates[0]
     asked = place.faults.add({"service": "entra", "path": "token", "delay": 0})
@@ -83,7 +83,7 @@ async def test_the_previous_version_steps_in(place: Azure, kind: str, events: An
     assert await credential.ask(SCOPE)
     assert (asked.hits, len(events("credential.previous_used"))) == (3, 1)
     place.register(new)
-    place.later(KEEP_SECONDS, kind)
+    place.later(KEEP_SECONDS)
     assert await credential.ask(SCOPE)
     assert (asked.hits, len(events("credential.previous_used"))) == (4, 1)
 
@@ -95,7 +95,7 @@ async def test_while_it_is_not_registered_the_event_comes_again(place: Azure, ki
     credential = place.credential(place.profile(kind))
     for _ in range(3):
         await credential.ask(SCOPE)
-        place.later(KEEP_SECONDS, kind)
+        place.later(KEEP_SECONDS)
     assert len(events("credential.previous_used")) == 3
 
 

@@ -147,9 +147,9 @@ async def test_no_identity(place: Place) -> None:
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        ("429", "authority_busy"),
+        ("429", "authority_throttled"),
         ("503", "authority_busy"),
-        ("html", "authority_busy"),
+        ("html", "authority_gateway"),
         ("garbage", "authority_unreadable"),
         ("hang", "authority_timeout"),
         ("cut", "authority_down"),

@@ -38,7 +38,8 @@ def test_graph_is_down(town: Town) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"), [("503", "authority_busy"), ("garbage", "authority_unreadable"), ("hang", "authority_timeout")]
+    ("answer", "code"),
+    [("503", "authority_busy"), ("html", "authority_gateway"), ("garbage", "authority_unreadable"), ("hang", "authority_timeout")],
 )
 def test_the_authority_is_down(town: Town, answer: str, code: str) -> None:
     """Our tokens are refused and new ones cannot be had: the mail is pending with the reason, and goes when they can."""
