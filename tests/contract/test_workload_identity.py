@@ -40,17 +40,17 @@ class Place:
     identity: Identity
     ahead: float = 0.0
 
-    def profile(self, **options: str) -> Profile:
+    def profile(self, subject: str = ANNA, **options: str) -> Profile:
         known = {"service_account": ROBOT, "workload_provider": PROVIDER} | options
-        return self.office.profile(grant="workload_identity", secret=None, options=tuple(sorted(known.items())))
+        return self.office.profile(grant="workload_identity", secret=None, subject=subject, options=tuple(sorted(known.items())))
 
-    def credential(self, *, timeout: float = 10.0, **options: str) -> JwtBearer:
-        profile, parts = self.profile(**options), FakeParts(self.office.http, identity=self.identity)
+    def credential(self, *, timeout: float = 10.0, subject: str = ANNA, **options: str) -> JwtBearer:
+        profile, parts = self.profile(subject, **options), FakeParts(self.office.http, identity=self.identity)
         return JwtBearer(profile, SignsAtGoogle(profile, parts, timeout=timeout), parts.client, timeout=timeout)
 
-    async def refused(self, credential: JwtBearer) -> AccountFault:
+    async def refused(self, credential: JwtBearer, scope: str = SCOPE) -> AccountFault:
         with pytest.raises(AccountFault) as raised:
-            await credential.ask(SCOPE)
+            await credential.ask(scope)
         assert raised.value.next_step
         return raised.value
 
@@ -135,6 +135,16 @@ async def test_scopes_that_were_not_delegated(place: Place) -> None:
     """The last of the three answers is told as with a key."""
     place.office.robot.delegated.clear()
     assert (await place.refused(place.credential())).code == "google_not_delegated"
+
+
+async def test_what_google_refuses_in_the_end(place: Place) -> None:
+    """An unknown account, a scope that is none, a mailbox that is none, an account that is off: the same codes as with a key."""
+    unknown = await place.refused(place.credential(service_account="nobody@project-1.iam.gserviceaccount.com"))
+    assert (unknown.code, "nobody@project-1" in unknown.next_step) == ("google_signing_denied", True)
+    assert (await place.refused(place.credential(), f"{SEND}x")).code == "google_scope_invalid"
+    assert (await place.refused(place.credential(subject="nobody@workspace.example"))).code == "google_mailbox_unknown"
+    place.office.robot.disabled = True
+    assert (await place.refused(place.credential())).code == "google_account_disabled"
 
 
 async def test_no_identity(place: Place) -> None:
