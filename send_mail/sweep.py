@@ -10,7 +10,7 @@ from mailroom.events import record
 from mailroom.model.row import Ticket
 from mailroom.model.slice import OWED
 from mailroom.storage.intakes import StoredIntakes
-from mailroom.storage.ledger import Marker
+from mailroom.storage.ledger_rows import Marker
 from mailroom.storage.outbox import Plain, read_intake, read_ticket, was_told
 from send_mail import parse
 from send_mail.decide import Decide
@@ -61,10 +61,16 @@ class Sweep:
         batch = await self.deliver.ledger.batch(marker.ref.unit)
         if batch is not None and batch.cancelled:  # by somebody who was cut off before all of it was
             await Decide(self.deliver).cancel_slices(batch)
+            await self._ask(marker)
             return False
         if marker.created + ABANDONED < self.deliver.store.now():
             await self.deliver.ledger.forget_unit(marker)
         return False
+
+    async def _ask(self, marker: Marker) -> None:
+        """What may have gone before its batch was cancelled stays owed until it was asked for: it needs a ticket, too."""
+        if await self.deliver.ledger.give_ticket(marker, self.deliver.store.now(), again=False):
+            await self.deliver.outbox.nudge(marker.ref, 0.0)
 
     async def _orphans(self, account: str) -> None:
         """Nobody sends for an account that accounts.toml has no longer: a person decides."""

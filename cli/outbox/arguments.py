@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cli.check import settings_wrong
-from cli.outbox.decisions import DECISIONS
 from mailroom.errors import BadSettings, MailroomError
+from mailroom.model.decisions import DECISIONS
 
 FAILED, INTERRUPTED = 1, 130
 ID = "a mail's id, or of a poisoned message its id or what it begins with"
@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
     drop = ways.add_parser("drop", help="never: a mail is cancelled, a poisoned message deleted")
     _about(drop, many=True)
     drop.add_argument("--yes", action="store_true", required=True, help="needed, since nothing brings it back")
-    resolve = ways.add_parser("resolve", help="say what became of a held mail, once you have looked into Sent Items")
+    resolve = ways.add_parser("resolve", help="say what became of a mail that is held or in doubt, once you have looked into Sent Items")
     _about(resolve)
     resolve.add_argument("decision", choices=DECISIONS, help="it was sent; send it (again); or never")
 

@@ -7,17 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cli.outbox import decisions, text
-from cli.outbox.decisions import Decision
+from cli.outbox import text
 from cli.outbox.mails import Found, Mails
 from cli.outbox.poison import Letter, Poison
 from mailroom import wiring
-from mailroom.errors import BadInput, Conflict, NotFound
-from mailroom.model.account import Account
-from mailroom.model.slice import Mail
+from mailroom.errors import BadInput, NotFound
+from mailroom.model import decisions
+from mailroom.model.account import Account, Timing
+from mailroom.model.decisions import Decision
+from mailroom.model.matter import Matter
+from mailroom.model.slice import Mail, Slice
 from mailroom.storage.outbox import StoredOutbox
 
 WAITING = frozenset({"held", "in_doubt"})
+WHO = "a person"  # at a terminal, whose name says nothing
 
 
 async def run(given: argparse.Namespace) -> int:
@@ -25,9 +28,7 @@ async def run(given: argparse.Namespace) -> int:
     async with wiring.client():
         timing, store = wiring.settings().timing, wiring.store()
         mails = Mails(store, wiring.ledger(), timing.grace)
-        outbox = Outbox(
-            mails, Poison(store), wiring.outbox(), wiring.settings().accounts, timing.give_up, lambda line: print(line, flush=True)
-        )
+        outbox = Outbox(mails, Poison(store), wiring.outbox(), wiring.settings().accounts, timing, lambda line: print(line, flush=True))
         match given.way:
             case "list":
                 await outbox.list_all(given.account, every=given.every)
@@ -52,7 +53,7 @@ class Outbox:
     poison: Poison
     bodies: StoredOutbox
     accounts: Mapping[str, Account]
-    give_up: float
+    timing: Timing
     say: Callable[[str], None]
 
     async def list_all(self, account: str | None, *, every: bool = False) -> None:
@@ -97,8 +98,7 @@ class Outbox:
             return
         if instead is not None:
             raise BadInput("argument_unfit", f"{name} is a mail in the ledger, whose body stays as it is.", "Send a corrected one anew.")
-        await self._keep(found)
-        mail = await self._change(found, lambda one: decisions.requeued(one, self._account(one), self._now(), self.give_up))
+        mail = await self._change(found, decisions.requeued)
         self.say(f"{mail.id}: {'asked for first, then it goes' if mail.status == 'in_doubt' else 'goes'} within a minute or two")
 
     async def drop(self, name: str, account: str | None) -> None:
@@ -107,36 +107,33 @@ class Outbox:
             await self.poison.drop(found)
             self.say(f"{found.id}: deleted")
             return
-        mail = await self._change(found, decisions.cancelled)
+        mail = await self._change(found, decisions.dropped)
         self.say(f"{mail.id}: cancelled" + (f" ({mail.next_step.rstrip('.').lower()})" if mail.next_step else ""))
 
     async def resolve(self, name: str, account: str | None, decision: Decision) -> None:
         found = await self.mails.find(name, account)
-        if decision == "resend":
-            await self._keep(found)
-        mail = await self._change(found, lambda one: decisions.resolved(one, decision, self._account(one), self._now(), self.give_up))
+        mail = await self._change(found, lambda matter: decisions.resolved(matter, decision, WHO))
         self.say(f"{mail.id}: {'goes within a minute or two' if mail.status == 'pending' else mail.status}")
 
     async def _find(self, name: str, account: str | None) -> Found | Letter:
         letter = await self.poison.find(name) if account is None else None
         return letter or await self.mails.find(name, account)
 
-    async def _change(self, found: Found, decide: Callable[[Found], Mail]) -> Mail:
+    async def _change(self, found: Found, decide: Callable[[Matter], Slice]) -> Mail:
         """By its stamp, which no other mail has."""
-        return await self.mails.change(found.mail.stamp, found.slice_.ref.account, decide)
+        return await self.mails.change(found.mail.stamp, found.slice_.ref.account, lambda one: decide(self._matter(one)), self._keep)
+
+    def _matter(self, found: Found) -> Matter:
+        return Matter(found.slice_, found.at, self.accounts.get(found.slice_.ref.account), self.timing, self._now())
 
     async def _keep(self, found: Found) -> None:
         """Before it is owed again: its body must be there, and its batch for as long. Raises Conflict."""
-        if await self.bodies.get(found.slice_.ref) is None:
-            raise Conflict("body_missing", f"The body of {found.mail.id} is no longer in storage.", "Send it again as a new mail.")
-        batch = await self.mails.ledger.batch(found.slice_.ref.unit) if found.slice_.batch else None
-        if batch is not None and batch.cancelled:
-            raise Conflict("batch_cancelled", f"The batch of {found.mail.id} was cancelled.", "Send what shall go in another batch.")
+        ref = found.slice_.ref
+        body = await self.bodies.get(ref) is not None
+        batch = await self.mails.ledger.batch(ref.unit) if found.slice_.batch else None
+        decisions.check_there(found.mail, batch, body=body)
         if batch is not None:
             await self.mails.ledger.mark_batch(batch.id, created=max(batch.created, self._now()))
-
-    def _account(self, found: Found) -> Account | None:
-        return self.accounts.get(found.slice_.ref.account)
 
     def _now(self) -> float:
         return self.mails.store.now()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-import msgspec
-
 from mailroom.errors import BadInput, Conflict, LedgerNewer, NotFound
+from mailroom.model.matter import standing
 from mailroom.model.places import LEDGER_TABLE
-from mailroom.model.slice import Mail, Slice
+from mailroom.model.slice import OWED, Mail, Slice
 from mailroom.ports import Store
-from mailroom.storage.ledger import StoredLedger, read_slice
+from mailroom.storage.ledger import StoredLedger
+from mailroom.storage.ledger_rows import read_slice
 
 PAGE = 500
 TRIES = 5
@@ -51,7 +51,7 @@ class Mails:
         while rows := await self.store.query(LEDGER_TABLE, account, first, last, top=PAGE):
             for row in rows:
                 try:
-                    slice_ = read_slice(row).lapsed(self.store.now(), self.grace)
+                    slice_ = standing(read_slice(row), self.store.now(), self.grace)
                 except LedgerNewer as error:
                     self.newer.append(error.detail)
                     continue
@@ -77,21 +77,21 @@ class Mails:
             raise BadInput("id_ambiguous", f"{len(found)} mails have the id {name!r}.", f"Name one of them: {names}.")
         return found[0]
 
-    async def change(self, name: str, account: str | None, decide: Callable[[Found], Mail]) -> Mail:
-        """The mail as `decide` says, whoever else changes its slice meanwhile. Raises what `find` and `decide` raise, and Conflict."""
+    async def change(
+        self, name: str, account: str | None, decide: Callable[[Found], Slice], ready: Callable[[Found], Awaitable[None]]
+    ) -> Mail:
+        """The mail as `decide` says, whoever else changes its slice meanwhile; before it is owed again, it is made `ready`.
+
+        Raises what `find`, `decide` and `ready` raise, and Conflict.
+        """
         for _ in range(TRIES):
             found = await self.find(name, account)
-            changed = decide(found)
-            if await self.ledger.amend([(found.slice_, self._with(found, changed))]):
-                return changed
+            after = decide(found)
+            if after.mails[found.at].status in OWED:
+                await ready(found)
+            if await self.ledger.amend([(found.slice_, after)]):
+                return after.mails[found.at]
         raise Conflict("mail_busy", f"Somebody else keeps changing {name!r}.", "Try again a little later.")
-
-    def _with(self, found: Found, changed: Mail) -> Slice:
-        """What is owed again may be tried for as long as what was just accepted; a question asks since when the mail was."""
-        after = found.slice_.with_mails(changed if at == found.at else mail for at, mail in enumerate(found.slice_.mails))
-        if found.slice_.owed or not after.owed or changed.doubt_since is not None:
-            return after
-        return msgspec.structs.replace(after, created=self.store.now())
 
     async def _counts(self, slice_: Slice) -> bool:
         """What was cut off before its commit was never accepted."""

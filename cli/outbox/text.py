@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from cli.outbox.decisions import may_have_been_sent
 from cli.outbox.mails import Found
 from cli.outbox.poison import Letter
+from mailroom.model.matter import may_have_been_sent
 from mailroom.model.message import Message
 from mailroom.model.slice import STATUSES, Mail
 

@@ -9,7 +9,7 @@ from tests.unit.raised import KINDS, Problem, problems
 
 PAGE = Path(__file__).parents[2] / "docs/errors.md"
 AREAS: Mapping[str, tuple[str, ...]] = {  # of several, a code stands in the first
-    "Mails and batches": ("send_mail", "receive_mail"),
+    "Mails and batches": ("send_mail", "receive_mail", "mailroom/model/decisions", "mailroom/model/second_try"),
     "Signing in at Entra ID and Google": ("mailroom/credentials", "mailroom/keyring", "token_refresh"),
     "The gate: who calls": ("mailroom/gate",),
     "The vault and the app's identity": ("mailroom/identity", "mailroom/storage/vault", "mailroom/storage/cert", "mailroom/storage/fit"),

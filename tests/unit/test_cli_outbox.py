@@ -12,13 +12,14 @@ import pytest
 from cli.outbox.command import Outbox
 from cli.outbox.mails import PAGE, Mails
 from cli.outbox.poison import Poison
-from mailroom.errors import BadInput, MailroomError, NotFound
+from mailroom.errors import Conflict, MailroomError, NotFound
 from mailroom.model.account import Timing
 from mailroom.model.places import OUTBOX_POISON, OUTBOX_QUEUE
 from mailroom.model.slice import Ref
 from send_mail.accept import QUEUE
 from send_mail.line import Line
 from tests.sending import Room, message
+from tests.unit.test_decide import another
 
 HOLDS: dict[str, Any] = {"provider": "smtp", "permissions": frozenset({"SMTP.Send"})}  # one whose sent mails nobody can look up
 
@@ -34,7 +35,7 @@ class Desk:
     def outbox(self) -> Outbox:
         room = self.room
         mails = Mails(room.store, room.ledger, room.timing.grace)
-        return Outbox(mails, Poison(room.store, self.sleep), room.outbox, room.deliver.accounts, room.timing.give_up, self.said.append)
+        return Outbox(mails, Poison(room.store, self.sleep), room.outbox, room.deliver.accounts, room.timing, self.said.append)
 
     async def sleep(self, seconds: float) -> None:
         self.room.pass_time(seconds)
@@ -178,6 +179,19 @@ async def test_a_refused_mail_may_be_tried_again(desk: Desk) -> None:
     assert (await desk.status("m1"), desk.copies) == ("sent", 1)
 
 
+async def test_a_refused_mail_that_may_have_gone_is_asked_for(desk: Desk) -> None:
+    """Given up after a doubt, and landed late: it is found instead of being sent twice."""
+    await desk.post("m1", "lost before")
+    desk.room.pass_time(desk.room.timing.give_up + 60)
+    await desk.rest()
+    assert await desk.status("m1") == "refused"
+    found, _ = await desk.room.status.anywhere("m1", ["crm"], [])
+    desk.room.provider.copies[found.mails[0].stamp] += 1
+    assert "asked for first" in await desk.told(lambda outbox: outbox.requeue("m1", None))
+    await desk.rest()
+    assert (await desk.status("m1"), desk.copies) == ("sent", 1)
+
+
 async def test_a_dropped_mail_never_goes(desk: Desk) -> None:
     """It is cancelled, its ticket finds nothing owed, and its neighbour goes."""
     await desk.post("m1", "not sent")
@@ -193,7 +207,7 @@ async def test_what_was_sent_stays_sent(desk: Desk, what: str) -> None:
     await desk.post("m1")
     more = ["resend"] if what == "resolve" else []
     refusal = await desk.refusal(lambda outbox: getattr(outbox, what)("m1", None, *more))
-    assert refusal.code == "status_wrong"
+    assert refusal.code == ("not_held" if what == "resolve" else "status_wrong")
     assert "m1 is sent" in refusal.detail
 
 
@@ -203,6 +217,23 @@ async def test_what_is_being_sent_is_left_alone(desk: Desk) -> None:
     assert (await desk.refusal(lambda outbox: outbox.drop("m1", None))).next_step == "Wait until it is settled."
     desk.room.pass_time(21.0)
     assert "may have been sent" in await desk.told(lambda outbox: outbox.drop("m1", None))
+
+
+async def test_who_wakes_too_late_undoes_no_decision(desk: Desk) -> None:
+    """A worker that was frozen for longer than its claim: what was dropped meanwhile is not pending again."""
+    await desk.post("m1", "not sent")
+    desk.room.pass_time(10.0)
+    found, _ = await desk.room.status.anywhere("m1", ["crm"], [])
+    frozen = another(desk.room)
+    claim = await frozen.deliver.take(desk.room.account, found, single=True)
+    assert not isinstance(claim, float)
+    desk.room.pass_time(21.0)
+    await desk.told(lambda outbox: outbox.drop("m1", None))
+    await frozen.deliver.attempt(claim)
+    assert await desk.status("m1") == "cancelled"
+    desk.room.pass_time(3600.0)
+    await desk.rest()
+    assert (await desk.status("m1"), desk.copies) == ("cancelled", 0)
 
 
 async def test_what_the_sending_room_would_end_at_once_is_not_requeued(desk: Desk) -> None:
@@ -276,7 +307,7 @@ async def test_a_decision_loses_no_race(desk: Desk) -> None:
             return await desk.room.ledger.amend(changes)
 
     object.__setattr__(outbox.mails, "ledger", Late())
-    with pytest.raises(BadInput, match="m1 is sent"):
+    with pytest.raises(Conflict, match="m1 is sent"):
         await outbox.drop("m1", None)
     assert (await desk.status("m1"), desk.copies) == ("sent", 1)
 

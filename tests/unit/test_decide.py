@@ -255,6 +255,27 @@ async def test_a_cancelled_batch_is_not_retried() -> None:
     assert caught.value.code == "batch_cancelled"
 
 
+@pytest.mark.parametrize("gone", [0, 1])
+async def test_what_was_to_be_asked_for_is_asked_for_though_its_batch_was_cancelled(gone: int) -> None:
+    """A retry that was cut off before its ticket, then a cancel: the sweep gives the ticket, and it is found, or expired as before."""
+    room = Room()
+    batch = await begun(room, 1)
+    room.provider.script = ["lost before"]
+    await room.work_off()
+    room.pass_time(room.timing.give_up + 60)
+    await room.come_to_rest()
+    [found] = await room.ledger.slices(batch)
+    room.provider.copies[found.mails[0].stamp] += gone
+    room.store.dies_in, room.store.after, room.store.only = 1, True, "write"  # behind the header's, that of the slice
+    await room.alive(lambda: decide(room).retry(batch))
+    room.store.dies_in = None
+    await decide(room).cancel(batch)
+    assert await statuses(room, batch) == {"in_doubt": 1}
+    await room.come_to_rest()
+    assert await statuses(room, batch) == {"sent" if gone else "refused": 1}
+    assert sum(room.provider.copies.values()) == gone
+
+
 async def held(room: Room) -> Ref:
     """A mail that may have been sent, of an account that can't be asked."""
     room.provider.script = ["lost after"]
@@ -282,6 +303,36 @@ async def test_a_person_decides_a_held_mail(decision: Any, status: str, copies: 
     with pytest.raises(Conflict) as caught:
         await decide(room).resolve(ref, 0, decision, "ops")
     assert caught.value.code == "not_held"
+
+
+async def test_a_mail_in_doubt_is_decided_once_it_must_have_shown() -> None:
+    """While nobody can be asked whether it was sent: who has looked may say so, but cannot have looked before it would show."""
+    room = Room()
+    room.provider.answers_questions = False
+    room.provider.script = ["lost before"]
+    slice_ = await room.accept.single(message("a"), "crm", "hash")
+    with pytest.raises(Conflict) as caught:
+        await decide(room).resolve(slice_.ref, 0, "resend", "ops")
+    assert (caught.value.code, "within 10 seconds" in caught.value.detail) == ("may_have_been_sent", True)
+    room.pass_time(10.0)
+    await decide(room).resolve(slice_.ref, 0, "resend", "ops")
+    await room.come_to_rest()
+    assert ((await room.mail(slice_.ref.unit)).status, sum(room.provider.copies.values()), room.provider.questions) == ("sent", 1, 0)
+
+
+async def test_who_died_while_sending_leaves_a_mail_in_doubt() -> None:
+    """Nobody has written that yet when a person finds the mail in Sent Items; the dead claimant's slice is decided all the same."""
+    room = Room()
+    room.provider.script = ["killed after"]
+    await room.alive(lambda: room.accept.single(message("a"), "crm", "hash"))
+    found, _ = await room.status.anywhere("a", ["crm"], [])
+    with pytest.raises(Conflict) as caught:
+        await decide(room).resolve(found.ref, 0, "sent", "ops")
+    assert caught.value.code == "not_held"
+    room.pass_time(21.0)
+    await decide(room).resolve(found.ref, 0, "sent", "ops")
+    await room.come_to_rest()
+    assert ((await room.mail(found.ref.unit)).status, room.provider.calls, room.provider.questions) == ("sent", 1, 0)
 
 
 async def test_only_a_held_mail_is_decided() -> None:
