@@ -47,7 +47,7 @@ class Attachment:
 class Item:
     """A mail. `props` has Graph's names; times in it are datetimes. `arrived` is when it came into its folder, in the mailbox's count.
 
-    `headers` are those that its sender gave beyond the usual; `mime` is the source where it came as MIME.
+    `headers` are those that its sender gave beyond the usual; `mime` is the source where it came as MIME; `submitted`, by SMTP.
     """
 
     number: int
@@ -64,6 +64,7 @@ class Item:
     arrived: int = 0
     changed: int = 0
     received: bool = False
+    submitted: bool = False
 
     @property
     def recipients(self) -> list[str]:

@@ -115,7 +115,7 @@ class PostOffice:
             if to:
                 self._deliver(item, to)
             elif self.elsewhere:
-                self.elsewhere(address, mime.without_bcc(mime.source(item)))
+                self.elsewhere(address, _shown(item, mime.source(item)))
         if not keep:
             box.purge(item)
             return
@@ -131,9 +131,14 @@ class PostOffice:
             "categories": [],
         }
         props.pop("flag", None)
-        raw = mime.without_bcc(item.mime) if item.mime is not None else None
+        raw = _shown(item, item.mime) if item.mime is not None else None
         parts = {"extended": dict(item.extended), "headers": list(item.headers), "attachments": list(item.attachments), "mime": raw}
         finish(to, to.put("inbox", {**mime.DEFAULTS, **props}, received=True, **parts))
+
+
+def _shown(item: Item, raw: bytes) -> bytes:
+    """To its recipients: without Bcc. By SMTP the envelope says whom a mail is for, and its client alone decides what stands in it."""
+    return raw if item.submitted else mime.without_bcc(raw)
 
 
 def stamp_of(item: Item) -> str:

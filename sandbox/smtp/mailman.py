@@ -35,7 +35,7 @@ def _draft(box: Mailbox, recipients: list[str], raw: bytes) -> Any:
     hidden = [person(address) for address in recipients if address.lower() not in shown]
     props = {**mime.DEFAULTS, "isRead": True, "isDraft": True, "sentDateTime": box.time(), "from": box.owner, "sender": box.owner}
     props |= {**read.props, "bccRecipients": hidden}
-    item = box.put("drafts", props, extended=read.extended, headers=read.headers, mime=raw)
+    item = box.put("drafts", props, extended=read.extended, headers=read.headers, mime=raw, submitted=True)
     item.attachments = mime.attachments(read, item)
     finish(box, item)
     return item
