@@ -1,4 +1,4 @@
-"""What the Gmail provider does in its own way, against the sandbox's Gmail, over TLS. What it shares is in test_providers.py."""
+"""What the Gmail provider does in its own way, against the sandbox's Gmail, over TLS. Shared: test_senders.py, test_inboxes.py."""
 
 from __future__ import annotations
 
