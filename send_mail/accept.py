@@ -118,7 +118,7 @@ class Accept:
         try:
             if isinstance(claim, Claim):
                 return await self.deliver.attempt(replace(claim, ours=row), [message])
-            await self.deliver.refill(born.ref.account)
+            await self.deliver.tickets.refill(born.ref.account)
         except StorageDown as error:  # it is accepted and perhaps sent: who is told that it failed would send it again
             _goes_on(row.ref, error)
         return row
@@ -192,7 +192,7 @@ class Accept:
         await self.deliver.ledger.put_batch(batch, commit=True)
         record("batch.accepted", batch=unit, mails=len(lines), refused=len(refused), slices=sum(batch.slices.values()))
         try:
-            await asyncio.gather(*map(self.deliver.refill, slices))
+            await asyncio.gather(*map(self.deliver.tickets.refill, slices))
         except StorageDown as error:
             _goes_on(Ref("", unit), error)
         return batch

@@ -18,7 +18,8 @@ from mailroom.model.batch import Batch
 from mailroom.model.decisions import Decision
 from mailroom.model.matter import Matter, standing
 from mailroom.model.slice import OWED, Ref, Slice
-from send_mail.deliver import CANCELLED, Deliver
+from send_mail.deliver import Deliver
+from send_mail.outcome import CANCELLED
 
 AT_ONCE = 50  # slices with their markers: the 100 changes that a table transaction takes
 TRIES = 8
@@ -44,11 +45,11 @@ class Decide:
     async def cancel(self, batch: Batch) -> None:
         """What is being sent goes on; everything else of the batch does not go, now or later. Twice is once."""
         await self.deliver.ledger.mark_batch(batch.id, cancelled=True)
-        await self.deliver.goes(batch.id)
+        await self.deliver.tickets.goes(batch.id)
         count = await self.cancel_slices(batch)
         record("batch.cancelled", batch=batch.id, mails=count)
         for account in batch.slices:  # tickets of what was cancelled are for nothing, so the lane's next ones are given here
-            await self.deliver.refill(account)
+            await self.deliver.tickets.refill(account)
 
     async def cancel_slices(self, batch: Batch) -> int:
         return await self._each(batch, lambda found: decisions.cancelled(found, CANCELLED))
@@ -60,7 +61,7 @@ class Decide:
         count = await self._each(batch, self._retried)
         record("batch.retried", batch=batch.id, mails=count)
         for account in batch.slices:
-            await self.deliver.refill(account)
+            await self.deliver.tickets.refill(account)
         return count
 
     def _retried(self, found: Slice) -> Slice:
@@ -79,7 +80,7 @@ class Decide:
                 await self._check_there(matter)
             if await self.deliver.ledger.amend([(found, after)]):
                 record("mail.resolved", account=ref.account, id=matter.mail.id, unit=ref.unit, decision=decision, by=who)
-                await self.deliver.refill(ref.account)
+                await self.deliver.tickets.refill(ref.account)
                 return after
         raise StorageDown("storage_busy", "The mail was changed by others again and again.")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 from mailroom.errors import (
@@ -18,32 +18,22 @@ from mailroom.errors import (
     MailroomError,
     NotSent,
     ProviderError,
-    Refused,
-    StorageDown,
-    Throttled,
     TokenRejected,
 )
 from mailroom.events import record
 from mailroom.model.account import Account, Timing
 from mailroom.model.lane import Permit
 from mailroom.model.message import Message, Outgoing, Receipt
-from mailroom.model.slice import OWED, Mail, Ref, Slice, Status
+from mailroom.model.slice import OWED, Mail, Ref, Slice
 from mailroom.model.token import Token
 from mailroom.ports import Keyring, Sender, Store
 from mailroom.storage.lanes import StoredLanes
 from mailroom.storage.ledger import StoredLedger
-from mailroom.storage.ledger_rows import Marker
 from mailroom.storage.outbox import StoredOutbox
 from send_mail.claim import Claim, fence
+from send_mail.outcome import Answer, Outcome, rest
 from send_mail.prepare import Prepare
-
-KNOWN_FOR = 20.0  # seconds for which a batch that was cancelled elsewhere may go on giving tickets here
-KNOWN_BATCHES = 10_000
-WINDOW = 4  # tickets of one lane alive at a time
-
-CANCELLED = NotSent("batch_cancelled", "The batch was cancelled before the mail went.", "Send it in another batch, if it shall go.")
-
-Answer = Receipt | ProviderError
+from send_mail.tickets import Tickets
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +44,11 @@ class Deliver:
     ledger: StoredLedger
     lanes: StoredLanes
     outbox: StoredOutbox
+    tickets: Tickets
     keyring: Keyring
     sender_of: Callable[[Account], Sender]
     monotonic: Callable[[], float]
     new_nonce: Callable[[], str]
-    _known: dict[str, tuple[float, bool]] = field(default_factory=dict)
 
     async def work(self, ref: Ref) -> Slice | None:
         """One ticket. The slice as it stands afterwards; None when there is no such slice, or none that this version can read."""
@@ -77,11 +67,11 @@ class Deliver:
         if not found.owed:
             return found
         if found.due > now:
-            await self._put_off(found, found.due)
+            await self.tickets.put_off(found, found.due)
             return found
         claim = await self.take(account, found, single=not found.batch)
         if isinstance(claim, float):
-            await self._put_off(found, claim)
+            await self.tickets.put_off(found, claim)
             return found
         return await self.attempt(claim)
 
@@ -103,105 +93,30 @@ class Deliver:
     async def attempt(self, claim: Claim, messages: Sequence[Message] | None = None) -> Slice:
         """Reconcile, send, settle; then the lane's next tickets."""
         outcomes, answers = await self._outcomes(claim, messages)
-        rest, why = max(((self._rest(answer), getattr(answer, "code", "")) for answer in answers.values()), default=(0.0, ""))
-        settled, heir, full = await self._settle(claim, outcomes)
-        not_before = self.store.now() + rest if rest else 0.0
+        seconds, why = max(((rest(answer, self.timing), getattr(answer, "code", "")) for answer in answers.values()), default=(0.0, ""))
+        settled = await self.tickets.settle(claim.ours, outcomes)
+        not_before = self.store.now() + seconds if seconds else 0.0
         sent_to = sum(claim.ours.mails[at].recipients for at, one in answers.items() if not isinstance(one, NotSent | TokenRejected))
         await self.lanes.release(claim.account, claim.ours.claim, not_before=not_before, why=why, unsent=claim.recipients - sent_to)
         for at in claim.mine:
-            self._tell(claim.account, settled.mails[at], answers.get(at))
-        if settled.owed:
-            await self.outbox.nudge(settled.ref, max(settled.due, not_before))
-        if heir:
-            await self.outbox.nudge(heir.ref, max(self._first(heir), not_before))
-        if not full:
-            await self.refill(claim.account.name)
-        return settled
-
-    async def _settle(self, claim: Claim, outcomes: dict[int, Mail]) -> tuple[Slice, Marker | None, bool]:
-        """The settled slice; the one that has our ticket's place by the same write, if one waited; whether the lane's window is full."""
-        others = await self._others(claim)
-        waiting = [marker for marker in others if not marker.due]
-        places = WINDOW - len(others) + len(waiting) - claim.ours.settled(outcomes).owed
-        if waiting and places > 0:
-            settled = await self.ledger.settle_and_pass(claim.ours, outcomes, waiting[0], self._first(waiting[0]))
-            if settled:
-                return settled, waiting[0], places == 1 or len(waiting) == 1
-        return await self.ledger.settle(claim.ours, outcomes), None, not waiting or places <= 0
-
-    async def _others(self, claim: Claim) -> list[Marker]:
-        """The lane's oldest owed slices beside ours. Without them settling goes on; the sweep will see to their tickets."""
-        try:
-            found = await self.ledger.owed(claim.account.name, WINDOW + 1, self.committed)
-        except StorageDown:
-            return []
-        return [marker for marker in found if marker.ref != claim.ours.ref]
-
-    def _first(self, marker: Marker) -> float:
-        """When its first ticket shows."""
-        return max(marker.created, self.store.now()) if marker.scheduled else self.store.now()
-
-    async def refill(self, account: str) -> None:
-        """Tickets for the lane's oldest slices, so that at most WINDOW of them are alive."""
-        for marker in await self.ledger.owed(account, WINDOW, self.committed):
-            due = self._first(marker)
-            if not marker.due and await self.ledger.give_ticket(marker, due, again=False):
-                await self.outbox.nudge(marker.ref, due)
-
-    async def committed(self, marker: Marker) -> bool:
-        """Whether the batch that it is of was, and is not cancelled; known for a while, for this is asked of each of its slices."""
-        unit = marker.ref.unit
-        until, counts = self._known.get(unit, (0.0, False))
-        return counts if until > self.monotonic() else await self.goes(unit)
-
-    async def goes(self, unit: str) -> bool:
-        """As it stands in storage by now."""
-        batch = await self.ledger.batch(unit)
-        if batch is None:
-            return False
-        if len(self._known) >= KNOWN_BATCHES:
-            self._known.clear()
-        self._known[unit] = self.monotonic() + KNOWN_FOR, not batch.cancelled
-        return not batch.cancelled
-
-    async def _put_off(self, found: Slice, due: float) -> None:
-        """A new ticket before the old one is deleted; never mere success, for whoever holds the claim may be dead.
-
-        The marker tells the sweep that this ticket lives; but under a claim it stays, so that the sweep counts the claimants that die.
-        """
-        await self.outbox.nudge(found.ref, due)
-        if not found.claim:
-            await self.ledger.put_off(found, due)
+            self._tell(claim.account, settled.slice_.mails[at], answers.get(at))
+        await self.tickets.give(settled, not_before)
+        return settled.slice_
 
     async def _outcomes(self, claim: Claim, messages: Sequence[Message] | None) -> tuple[dict[int, Mail], dict[int, Answer]]:
         """What became of each mail that we claimed, and the provider's answer to each that we tried to send."""
         messages = messages or await self.outbox.get(claim.ours.ref)
         if messages is None:
-            return {at: self._bodiless(claim, at) for at in claim.mine}, {}
+            return {at: self._outcome(claim).bodiless(at) for at in claim.mine}, {}
         outgoing = {at: Outgoing(claim.ours.mails[at].stamp, messages[at], accepted=claim.ours.created) for at in claim.mine}
         outcomes = await self._reconcile(claim, outgoing)
-        outcomes |= self._expired(claim, [at for at in outgoing if at not in outcomes])
+        outcomes |= self._outcome(claim).expired([at for at in outgoing if at not in outcomes])
         outcomes |= await self._cancelled(claim, [at for at in outgoing if at not in outcomes])
         going = {at: mail for at, mail in outgoing.items() if at not in outcomes}
         answers = await self._send(claim, going) if going else {}
-        outcomes |= {at: self._settled(claim, at, answer) for at, answer in answers.items()}
+        outcome = self._outcome(claim)
+        outcomes |= {at: outcome.answered(at, answer) for at, answer in answers.items()}
         return outcomes, answers
-
-    def _expired(self, claim: Claim, going: Sequence[int]) -> dict[int, Mail]:
-        """Of those that would go now. Who may have been sent, and nobody can be asked, is for a person.
-
-        A batch's mail that was not tried yet has waited for its turn, which its mailbox's pace may bring after days.
-        """
-        if claim.ours.created + self.timing.give_up > self.store.now():
-            return {}
-        why = Refused("expired", "The mail could not be sent within the time allowed.", "See the account's events for the reason.")
-        late = [at for at in going if claim.before.mails[at].attempt or not claim.before.batch]
-        return self._ended(claim, late, "refused", why)
-
-    def _ended(self, claim: Claim, going: Sequence[int], status: Status, why: MailroomError) -> dict[int, Mail]:
-        mails = {at: claim.before.mails[at] for at in going}
-        unsent = {at: mail.doubt_since is None or claim.account.can_be_asked for at, mail in mails.items()}
-        return {at: mail.ended(status if unsent[at] else "held", why) for at, mail in mails.items()}
 
     async def _cancelled(self, claim: Claim, going: Sequence[int]) -> dict[int, Mail]:
         """Who cancelled the batch has taken back what nobody had claimed; what was claimed then comes here when it would go once more."""
@@ -209,8 +124,8 @@ class Deliver:
             return {}
         unit, again = claim.ours.ref.unit, any(claim.before.mails[at].attempt for at in going)
         if again:
-            await self.goes(unit)
-        return {} if self._known.get(unit, (0.0, True))[1] else self._ended(claim, going, "cancelled", CANCELLED)
+            await self.tickets.goes(unit)
+        return self._outcome(claim).cancelled(going) if self.tickets.is_cancelled(unit) else {}
 
     async def _reconcile(self, claim: Claim, outgoing: dict[int, Outgoing]) -> dict[int, Mail]:
         """What was in doubt is asked for. What is not found may go again, and is absent here."""
@@ -218,11 +133,11 @@ class Deliver:
         if not doubtful:
             return {}
         if not claim.account.can_be_asked:
-            return {at: self._unaskable(claim, at) for at in doubtful if claim.account.in_doubt == "hold"}
+            return {at: self._outcome(claim).unaskable(at) for at in doubtful if claim.account.in_doubt == "hold"}
         try:
             found = await self._ask(claim, [outgoing[at] for at in doubtful])
         except (AccountFault, ProviderError) as fault:
-            return {at: self._still_doubtful(claim, at, fault) for at in doubtful}
+            return {at: self._outcome(claim).unanswered(at, fault) for at in doubtful}
         pairs = zip(doubtful, found, strict=True)
         return {at: claim.ours.mails[at].sent(receipt) for at, receipt in pairs if receipt is not None}
 
@@ -288,40 +203,8 @@ class Deliver:
             return dict.fromkeys(going, DeliveryInDoubt("call_timeout", "The provider did not answer in time."))
         return dict(zip(going, answers, strict=True))
 
-    def _settled(self, claim: Claim, at: int, answer: Answer) -> Mail:
-        mail, now = claim.ours.mails[at], self.store.now()
-        if isinstance(answer, Receipt):
-            return mail.sent(answer)
-        if isinstance(answer, Refused):
-            return mail.ended("refused", answer)
-        if isinstance(answer, NotSent | TokenRejected):
-            return mail.pending(now + self._rest(answer), answer)
-        if claim.account.can_be_asked:
-            return mail.doubtful(now, now + max(self.timing.grace, answer.retry_after or 0.0), answer)
-        if isinstance(answer, Throttled):  # nobody can be asked: a 429 then counts as not sent
-            return mail.pending(now + self._rest(answer), answer)
-        return mail.ended("held", answer) if claim.account.in_doubt == "hold" else mail.pending(now + self.timing.grace, answer)
-
-    def _still_doubtful(self, claim: Claim, at: int, fault: MailroomError) -> Mail:
-        mail, now = claim.before.mails[at], self.store.now()
-        if claim.ours.created + self.timing.give_up <= now:
-            return mail.ended("held", fault)
-        return mail.doubtful(mail.doubt_since or now, now + (fault.retry_after or self.timing.pause), fault)
-
-    def _unaskable(self, claim: Claim, at: int) -> Mail:
-        why = DeliveryInDoubt("cannot_ask", "The mail may have been sent, and this account can't be asked.", "Look, then decide by hand.")
-        return claim.before.mails[at].ended("held", why)
-
-    def _bodiless(self, claim: Claim, at: int) -> Mail:
-        why = Refused("body_missing", "The mail's body is no longer in storage.", "Send the mail again as a new one.")
-        mail = claim.before.mails[at]
-        return mail.ended("refused" if mail.doubt_since is None else "held", why)
-
-    def _rest(self, answer: Answer) -> float:
-        """How long the lane rests after this answer: faults of the account and its provider pause it, those of the mail don't."""
-        if isinstance(answer, NotSent | TokenRejected | Throttled):
-            return self.timing.pause if answer.retry_after is None else answer.retry_after
-        return 0.0
+    def _outcome(self, claim: Claim) -> Outcome:
+        return Outcome(claim, self.timing, self.store.now())
 
     def _tell(self, account: Account, mail: Mail, answer: Answer | None) -> None:
         """The activity log. `attempt` counts claims, so a second one is worth a look."""

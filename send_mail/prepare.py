@@ -9,16 +9,15 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mailroom.errors import NotSent, ProviderError
+from mailroom.errors import NotSent
 from mailroom.model.account import Timing
-from mailroom.model.message import Outgoing, Receipt
+from mailroom.model.message import Outgoing
 from mailroom.model.token import Token
 from mailroom.ports import Preparer, Sender, Store
 from mailroom.storage.lanes import StoredLanes
 from mailroom.storage.ledger import StoredLedger
 from send_mail.claim import Claim, fence
-
-Answer = Receipt | ProviderError
+from send_mail.outcome import Answer
 
 
 class ClaimLost(Exception):

@@ -14,7 +14,8 @@ from mailroom.storage.ledger_rows import Marker
 from mailroom.storage.outbox import Plain, read_intake, read_ticket, was_told
 from send_mail import parse
 from send_mail.decide import Decide
-from send_mail.deliver import WINDOW, Deliver
+from send_mail.deliver import Deliver
+from send_mail.tickets import WINDOW
 
 REISSUES = 10
 ABANDONED = 86400.0  # seconds after which a batch that was never committed is forgotten
@@ -53,10 +54,10 @@ class Sweep:
         for marker in await self.deliver.ledger.owed(account, 4 * WINDOW, self._counts):
             if marker.due and marker.due + timing.claim + timing.grace < now:
                 await self._overdue(marker)
-        await self.deliver.refill(account)
+        await self.deliver.tickets.refill(account)
 
     async def _counts(self, marker: Marker) -> bool:
-        if await self.deliver.committed(marker):
+        if await self.deliver.tickets.committed(marker):
             return True
         batch = await self.deliver.ledger.batch(marker.ref.unit)
         if batch is not None and batch.cancelled:  # by somebody who was cut off before all of it was

@@ -171,7 +171,7 @@ class TakeIn:
         """After the end: the first tickets of an accepted batch, or some of a refused one's rows; whether there is more."""
         deliver = self.accept.deliver
         if intake.state == "accepted":
-            await asyncio.gather(*(deliver.refill(share.account) for share in intake.shares))
+            await asyncio.gather(*(deliver.tickets.refill(share.account) for share in intake.shares))
         elif any([await deliver.ledger.forget_some(Ref(share.account, intake.id), intake.start) for share in intake.shares]):
             return True
         await forget_parts(deliver.store, intake)

@@ -29,6 +29,7 @@ from send_mail.posted import Posted, Poster, rehearsed
 from send_mail.status import Status, mail_view
 from send_mail.sweep import Sweep
 from send_mail.take_in import TakeIn
+from send_mail.tickets import Tickets
 
 MESSAGE_LIMIT = 50 * 1024 * 1024  # a mail of 36 MB, the most that Gmail takes, in base64
 BATCH_LIMIT = 20 * 1024 * 1024
@@ -42,13 +43,15 @@ Handler = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
 
 @wiring.once
 def deliver() -> Deliver:
+    store, ledger, outbox = wiring.store(), wiring.ledger(), wiring.outbox()
     return Deliver(
         accounts=wiring.settings().accounts,
         timing=wiring.settings().timing,
-        store=wiring.store(),
-        ledger=wiring.ledger(),
+        store=store,
+        ledger=ledger,
         lanes=wiring.lanes(),
-        outbox=wiring.outbox(),
+        outbox=outbox,
+        tickets=Tickets(store, ledger, outbox, wiring.monotonic),
         keyring=wiring.keyring(),
         sender_of=wiring.sender,
         monotonic=wiring.monotonic,

@@ -33,6 +33,7 @@ from send_mail.accept import Accept
 from send_mail.deliver import Deliver, nonces
 from send_mail.status import Status
 from send_mail.sweep import Sweep
+from send_mail.tickets import Tickets
 from tests.fakes import FakeStore
 
 CLOUD = Cloud("https://login", "https://graph/v1.0", "scope", "vault", "storage")
@@ -201,6 +202,7 @@ class Room:
             ledger=self.ledger,
             lanes=self.lanes,
             outbox=self.outbox,
+            tickets=Tickets(self.store, self.ledger, self.outbox, self.real),
             keyring=self.keyring,
             sender_of=lambda account: self.provider,
             monotonic=self.real,

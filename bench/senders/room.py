@@ -16,6 +16,7 @@ from mailroom.storage.ledger import StoredLedger
 from mailroom.storage.outbox import StoredOutbox
 from mailroom.storage.rest import RestStore
 from send_mail.deliver import Deliver, nonces
+from send_mail.tickets import Tickets
 
 CLOUD = Cloud("https://login.example", GRAPH, "scope", "vault", "storage")
 ACCOUNT = Account("billing", "graph", MAILBOX, Profile("office", "client_credentials", "tenant", "client", CLOUD), rate=1e6)
@@ -37,14 +38,15 @@ def store(client: httpx.AsyncClient) -> RestStore:
 
 
 def deliver(client: httpx.AsyncClient, store: RestStore) -> Deliver:
-    graph = Graph(client)
+    graph, ledger, outbox = Graph(client), StoredLedger(store), StoredOutbox(store)
     return Deliver(
         accounts={"billing": ACCOUNT},
         timing=Timing(),
         store=store,
-        ledger=StoredLedger(store),
+        ledger=ledger,
         lanes=StoredLanes(store),
-        outbox=StoredOutbox(store),
+        outbox=outbox,
+        tickets=Tickets(store, ledger, outbox, time.monotonic),
         keyring=Keys(),
         sender_of=lambda _: graph,
         monotonic=time.monotonic,

@@ -73,7 +73,7 @@ async def test_what_is_sending_goes_on_and_is_not_sent_again() -> None:
     batch = await begun(room, 20)
     [found] = await room.ledger.slices(batch)
     other = another(room)
-    assert await other.deliver.goes(batch.id)  # it knows, and will believe so for a while
+    assert await other.deliver.tickets.goes(batch.id)  # it knows, and will believe so for a while
     claim = await other.deliver.take(room.account, found, single=False)
     assert not isinstance(claim, float)
     await decide(room).cancel(batch)
@@ -179,13 +179,13 @@ async def test_another_instance_gives_no_tickets_for_long() -> None:
     batch = await begun(room, 300)
     other = another(room)
     [marker] = await room.ledger.owed("billing", 1)
-    assert await other.deliver.committed(marker)
+    assert await other.deliver.tickets.committed(marker)
     await decide(room).cancel(batch)
     room.fake.calls.clear()
-    assert await other.deliver.committed(marker)
+    assert await other.deliver.tickets.committed(marker)
     assert room.fake.calls == []
     room.pass_time(21.0)
-    assert not await other.deliver.committed(marker)
+    assert not await other.deliver.tickets.committed(marker)
 
 
 async def test_refused_mails_are_tried_once_more() -> None:

@@ -19,7 +19,7 @@ from mailroom.model.slice import SLICE_MAILS, Mail, Ref, Slice
 from mailroom.model.token import Token
 from mailroom.storage.ledger_rows import marker_row, slice_row
 from mailroom.storage.outbox import read_ticket
-from send_mail.deliver import WINDOW
+from send_mail.tickets import WINDOW
 from tests.sending import FakeProvider, Room, message
 
 WAITING = 100_000
@@ -84,7 +84,7 @@ async def test_of_a_hundred_thousand_mails_four_tickets_are_alive(script: list[s
     with_bodies(room)
     await waits(room, "billing", WAITING, "b1")
     room.provider.script = list(script)
-    await room.deliver.refill("billing")
+    await room.deliver.tickets.refill("billing")
     began, most = room.clock(), 0
     while room.clock() < began + 900:
         await room.work_off()
@@ -150,7 +150,7 @@ async def test_a_slow_mailbox_holds_up_no_other() -> None:
     await waits(room, "slow", WAITING, "b1")
     await waits(room, "quick", 1000, "b2")
     for name in ("slow", "quick"):
-        await room.deliver.refill(name)
+        await room.deliver.tickets.refill(name)
     over = asyncio.Event()
     hosting = asyncio.create_task(host(room, over))
     for _ in range(20_000):

@@ -17,9 +17,9 @@ from mailroom.model.row import Row
 from mailroom.model.slice import Mail, Ref, Slice
 from mailroom.storage.ledger_rows import Marker
 from mailroom.storage.outbox import Plain, read_ticket
-from send_mail.deliver import WINDOW
 from send_mail.line import Line
 from send_mail.sweep import ABANDONED, COMEBACKS, ORPHANED, PAGE, PAGES, REISSUES
+from send_mail.tickets import WINDOW
 from tests.sending import Room, message
 
 DOWN = AuthorityDown("authority_down", "No answer.")
@@ -423,7 +423,7 @@ async def test_batches_that_were_cut_off_are_asked_for_once_each(room: Room) -> 
     assert len(await room.ledger.owed("billing", top=999)) == 3 * 40
     made = await batch(room, 1)
     room.fake.calls.clear()
-    await room.deliver.refill("billing")
+    await room.deliver.tickets.refill("billing")
     assert (room.fake.calls.count("query"), room.fake.calls.count("get_row")) == (4, 3)
     assert [found for found, _ in tickets(room)] == [Ref("billing", made.id)]
 

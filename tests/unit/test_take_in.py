@@ -72,7 +72,7 @@ async def test_nothing_counts_before_the_last_write() -> None:
     assert half is not None
     assert (half.line, half.mails) == (4, 4)
     await room.sweep.run()
-    await room.deliver.refill("billing")
+    await room.deliver.tickets.refill("billing")
     assert room.provider.calls == 0
     with pytest.raises(NotFound):
         await room.status.message("id-0", CALLER)
