@@ -16,6 +16,7 @@ from mailroom.errors import MailroomError, StorageConflict, StorageDown
 from mailroom.model.places import LEDGER_TABLE, OUTBOX_CONTAINER, OUTBOX_POISON, OUTBOX_QUEUE
 from mailroom.model.slice import Ref
 from send_mail.line import Line
+from tests.freezing import ROOMY, another, frosty
 from tests.sending import Killed, Room, message
 
 ANSWERS = ["ok", "lost after", "lost before", "late", "429", "429 after", "401", "not sent", "refused"]
@@ -27,17 +28,20 @@ ENDS: dict[str, MailroomError | None] = {
 }
 SINGLES, BATCHES = ["m0", "m1", "m2"], ["b0", "b1"]
 BATCH = 3  # mails
+FROZEN = st.sampled_from([21.0, 31.0, 70.0])  # seconds: longer than a claim, than claim and grace, than all of it
 NEWER = {"priority": 3}  # a field of a mail that only a later version knows
 
 Work = Callable[[], Awaitable[Any]]
 
 
 class Sending(RuleBasedStateMachine):
-    """Two workers at most; `asked` are the callers' requests, which are repeated in the end by whoever got no answer."""
+    """Two processes at most at a time; `asked` are the callers' requests, which are repeated in the end by whoever got no answer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.room = Room()
+        self.room = Room(traits=ROOMY)
+        self.store = frosty(self.room, self.world_goes_on)
+        self.frozen_for = 0.0
         self.asked: set[str] = set()
 
     @rule(names=st.lists(st.sampled_from(SINGLES + BATCHES), min_size=1, max_size=2))
@@ -49,6 +53,22 @@ class Sending(RuleBasedStateMachine):
     def tickets_are_worked_off(self, workers: int) -> None:
         self.run(*[self.room.work_off] * workers)
 
+    @rule(at=st.integers(0, 4))
+    def two_processes_get_the_same_ticket(self, at: int) -> None:
+        if refs := self.owed():
+            other, ref = another(self.room), refs[at % len(refs)]
+            self.run(lambda: self.room.deliver.work(ref), lambda: other.deliver.work(ref))
+
+    @rule(name=st.sampled_from(["a ticket", *SINGLES, *BATCHES]), at=st.integers(0, 4), calls=st.integers(0, 8), seconds=FROZEN)
+    def a_worker_freezes(self, name: str, at: int, calls: int, seconds: float) -> None:
+        """At some step; and it wakes when others have long gone on."""
+        self.store.freezes_in, self.frozen_for = calls, seconds
+        if name != "a ticket":
+            self.somebody_asks([name])
+        elif refs := self.owed():
+            self.run(lambda: self.room.deliver.work(refs[at % len(refs)]))
+        self.store.freezes_in = None
+
     @rule()
     def the_sweep_runs(self) -> None:
         self.run(self.room.sweep.run, self.room.work_off)
@@ -59,7 +79,7 @@ class Sending(RuleBasedStateMachine):
 
     @rule(calls=st.integers(0, 14), how=st.sampled_from(list(ENDS)), after=st.booleans())
     def a_storage_call_will_fail(self, calls: int, how: str, after: bool) -> None:
-        store = self.room.store
+        store = self.store
         store.dies_in, store.error, store.after = calls, ENDS[how], after or how == "lost to oneself"
 
     @rule(seconds=st.sampled_from([0.5, 3.0, 11.0, 21.0, 35.0]))
@@ -105,7 +125,7 @@ class Sending(RuleBasedStateMachine):
     def teardown(self) -> None:
         """All is well again, callers who got no answer repeat themselves, and enough time passes."""
         self.room.provider.script.clear()
-        self.room.store.dies_in = None
+        self.store.dies_in = self.store.freezes_in = None
         self.a_newer_version_runs_again()
         asyncio.run(self.room.come_to_rest(hours=8.0))
         self.run(*(lambda name=name: self.ask(name) for name in sorted(self.asked)))
@@ -125,24 +145,39 @@ class Sending(RuleBasedStateMachine):
             await accept.batch([Line(number, message()) for number in range(1, BATCH + 1)], [], "crm", name, key=name)
 
     def run(self, *works: Work) -> None:
-        """At once, each as the host would run it: what it raises is its own affair, and a kill ends the process."""
-
-        async def one(work: Work) -> None:
-            try:
-                await work()
-            except Killed:
-                self.room.start()
-            except MailroomError:
-                pass
+        """At once, each as the host would run it."""
 
         async def all_of_them() -> None:
-            await asyncio.gather(*map(one, works))
+            await asyncio.gather(*map(self.as_the_host, works))
 
         asyncio.run(all_of_them())
+
+    async def as_the_host(self, work: Work) -> None:
+        """What it raises is its own affair, and a kill ends the process."""
+        try:
+            await work()
+        except Killed:
+            self.room.start()
+        except MailroomError:
+            pass
+
+    async def world_goes_on(self) -> None:
+        """While a worker is frozen: time passes, every ticket is delivered to somebody else, and the sweep runs."""
+        self.room.pass_time(self.frozen_for)
+        other = another(self.room)
+        for ref in self.refs():
+            await self.as_the_host(lambda ref=ref: other.deliver.work(ref))
+        await self.as_the_host(other.sweep.run)
 
     def refs(self) -> list[Ref]:
         keys = [key.split("|") for _, key in self.room.fake.tables.get(LEDGER_TABLE, {}) if key.startswith("s|")]
         return [Ref("billing", unit, int(number)) for _, unit, number in keys]
+
+    def owed(self) -> list[Ref]:
+        """Those with a marker first, which are the ones that tickets are for."""
+        table = self.room.fake.tables.get(LEDGER_TABLE, {})
+        marked = {tuple(key.split("|")[2:]) for _, key in table if key.startswith("o|")}
+        return [ref for ref in self.refs() if (ref.unit, f"{ref.slice:05}") in marked]
 
     def mails(self) -> list[dict[str, Any]]:
         """Of what was accepted."""
@@ -163,4 +198,4 @@ class Sending(RuleBasedStateMachine):
 
 
 TestSending = Sending.TestCase
-TestSending.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestSending.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
