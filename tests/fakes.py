@@ -90,8 +90,8 @@ class FakeStore:
 
     async def query(self, table: str, partition: str, first: str = "", last: str = "", *, top: int | None = None) -> list[Row]:
         await self._begin("query")
-        rows = sorted((row for row in self.tables.get(table, {}).values() if row.partition == partition), key=lambda row: row.key)
-        found = [row for row in rows if row.key >= first and (not last or row.key < last)]
+        keys = sorted(key for where, key in self.tables.get(table, {}) if where == partition and first <= key and (not last or key < last))
+        found = [self.tables[table][partition, key] for key in keys]
         self._end("query")
         return found[:top]
 
