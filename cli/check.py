@@ -66,7 +66,7 @@ class Line:
 
 async def run(account: Account, house: House, *, send_to: str | None = None) -> AsyncIterator[Line]:
     yield Line(True, "settings", _signs_in(account.profile) if account.traits.signs_in else f"{account.provider} needs no sign-in")
-    yield await _material(account.profile, house)
+    yield await _material(account, house)
     try:
         token = await house.credential(account.profile).ask(house.scope(account))
     except MailroomError as error:
@@ -92,8 +92,11 @@ def verdict(failed: int, skipped: int) -> str:
     return f"{failed} failed.{left}" if failed else f"Nothing failed.{left}"
 
 
-async def _material(profile: Profile, house: House) -> Line:
-    """What the grant signs in with, as the vault has it. Never shown, only described."""
+async def _material(account: Account, house: House) -> Line:
+    """What the grant signs in with, or the provider shows, as the vault has it. Never shown, only described."""
+    profile = account.profile
+    if account.vault_certificates:
+        return await _certificate(account.vault_certificates[0], house, stays=False)
     if profile.certificate:
         return await _certificate(profile.certificate, house, stays=dict(profile.options).get("key") == "vault")
     if profile.vault_secrets:
@@ -116,7 +119,11 @@ async def _certificate(name: str, house: House, *, stays: bool) -> Line:
     except MailroomError as error:
         return _failed("certificate", error)
     days = (found.not_after - datetime.now(UTC)).days
-    todo = f"Make a new version (`mailroom certificate make {name}`) and register it with the app before then." if days < SOON else ""
+    todo = (
+        f"Make a new version (`mailroom certificate make {name}`), and register it where the old one is, before then."
+        if days < SOON
+        else ""
+    )
     where = "is in the vault, where its key stays" if stays else "is in the vault"
     said = f"{name} {where}, thumbprint {found.thumbprint_sha1}, ends {found.not_after:%Y-%m-%d} (in {days} days)"
     return Line(True, "certificate", said, todo)

@@ -61,12 +61,13 @@ class Renew:
 @dataclass(frozen=True, slots=True)
 class Warn:
     profiles: Collection[Profile]
+    accounts: Collection[Account]
     vault: Vault
     pace: Pace
     timing: Timing
 
     async def run(self) -> None:
-        """Once a day: what the profiles sign in with and what ends within `warn_ahead`, with the days that are left."""
+        """Once a day: what the profiles sign in with, or an account shows, and what ends within `warn_ahead`, with the days left."""
         if await self.pace.due("warn", DAY) is None:
             return
         try:
@@ -74,9 +75,9 @@ class Warn:
         except AccountFault as error:
             record("vault.unreadable", warn=True, code=error.code, detail=error.detail, next_step=error.next_step)
             return
-        used = {("secret", name) for profile in self.profiles for name in profile.vault_secrets} | {
-            ("certificate", profile.certificate) for profile in self.profiles
-        }
+        used = {("secret", name) for profile in self.profiles for name in profile.vault_secrets}
+        used |= {("certificate", profile.certificate) for profile in self.profiles if profile.certificate}
+        used |= {("certificate", name) for account in self.accounts for name in account.vault_certificates}
         for kind, name, end in ends:
             left = end.timestamp() - self.pace.store.now()
             if (kind, name) in used and left <= self.timing.warn_ahead:

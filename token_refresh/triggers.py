@@ -34,7 +34,7 @@ async def _refresh_tokens() -> None:
     tokens = RefreshTokens(wiring.store(), wiring.vault())
     await Rotate(settings.accounts.values(), wiring.credential, wiring.scope, tokens).run()
     await Register(wiring.registrars(), wiring.store()).run()
-    await Warn(settings.profiles.values(), wiring.vault(), pace, settings.timing).run()
+    await Warn(settings.profiles.values(), settings.accounts.values(), wiring.vault(), pace, settings.timing).run()
     await Tidy(wiring.store(), wiring.ledger(), pace, settings.keep_days * DAY).run()
 
 

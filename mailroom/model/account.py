@@ -112,6 +112,11 @@ class Account(msgspec.Struct, frozen=True):
         """Whether the provider can tell us if a stamp was sent: on Graph that is a search in Sent Items."""
         return bool(self.permissions & self.traits.asking)
 
+    @property
+    def vault_certificates(self) -> tuple[str, ...]:
+        """The names of those that its provider shows, whatever it signs in with: each option whose key ends in `_certificate`."""
+        return tuple(value for key, value in self.options if key.endswith("_certificate"))
+
 
 class Caller(msgspec.Struct, frozen=True):
     """One `[callers.NAME]`: an application that may call us. `accounts` may hold "*"."""

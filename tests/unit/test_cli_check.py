@@ -246,6 +246,23 @@ async def test_a_relay_has_no_sign_in_to_check() -> None:
     assert found["test mail"].ok
 
 
+async def test_the_certificate_that_a_relay_wants_to_see() -> None:
+    """It is looked at in the vault, and one that is missing is told before any mail is sent."""
+    account = Account(
+        "bulk",
+        "relay",
+        "a@x.example",
+        Profile("", "none", "", "", CLOUD),
+        permissions=frozenset(),
+        traits=relay.TRAITS,
+        options=(("client_certificate", "shown"), ("host", "relay.example")),
+    )
+    assert (await lines(House(), account))["certificate"].said.startswith("shown is in the vault")
+    gone = House(certificate_error=VaultRefused("vault_certificate_missing", "There is no certificate 'shown' in the vault.", "Create it."))
+    found = (await lines(gone, account))["certificate"]
+    assert (found.ok, found.todo) == (False, "Create it.")
+
+
 async def test_a_mailbox_at_google() -> None:
     """It is told by what Google knows: no tenant and no client, whom it signs in for, and its own permissions' names."""
     profile = Profile("workspace", "jwt_bearer", "", "", CLOUD, secret="gmail-key", subject="a@x.example")

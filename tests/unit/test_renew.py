@@ -75,6 +75,9 @@ class FakeVault:
         return self.found
 
 
+RELAY = msgspec.structs.replace(account("bulk", "", "relay"), options=(("client_certificate", "shown"), ("host", "relay.example")))
+
+
 class Room:
     def __init__(self) -> None:
         self.clock = Clock()
@@ -82,7 +85,7 @@ class Room:
         self.keyring = FakeKeyring()
         self.vault = FakeVault()
         self.renew = Renew(ACCOUNTS, self.keyring, Reports(self.store), TIMING)
-        self.warn = Warn([one.profile for one in ACCOUNTS], self.vault, Pace(self.store), TIMING)
+        self.warn = Warn([one.profile for one in ACCOUNTS], [*ACCOUNTS, RELAY], self.vault, Pace(self.store), TIMING)
 
     def at(self, days: float) -> datetime:
         return datetime.fromtimestamp(self.clock() + days * 86400, UTC)
@@ -191,18 +194,20 @@ async def test_without_storage_it_is_down(room: Room) -> None:
 
 
 async def test_what_ends_soon_is_warned_of(room: Room, events: Any) -> None:
-    """Of what the profiles sign in with, and ended things too; of what others keep in the vault nothing."""
+    """Of what the profiles sign in with and an account shows, and ended things too; of what others keep in the vault nothing."""
     room.vault.found = [
         ("certificate", "good-certificate", room.at(29.5)),
         ("certificate", "bad-certificate", room.at(-0.5)),
         ("certificate", "better-certificate", room.at(31)),
         ("secret", "good-certificate", room.at(1)),
         ("certificate", "somebody-elses", room.at(1)),
+        ("certificate", "shown", room.at(2.5)),
     ]
     await room.warn.run()
     assert [(event["kind"], event["name"], event["days"]) for event in events("credential.expiring")] == [
         ("certificate", "good-certificate", 29),
         ("certificate", "bad-certificate", -1),
+        ("certificate", "shown", 2),
     ]
 
 
