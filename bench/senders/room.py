@@ -1,4 +1,4 @@
-"""A sending room of ours on Azurite, for one mailbox that a fixed-answer server plays. Its pace is taken off."""
+"""A sending room of ours on Azurite, for mailboxes that a fixed-answer server plays. Their pace is taken off."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from send_mail.deliver import Deliver, nonces
 from send_mail.tickets import Tickets
 
 CLOUD = Cloud("https://login.example", GRAPH, "scope", "vault", "storage")
-ACCOUNT = Account("billing", "graph", MAILBOX, Profile("office", "client_credentials", "tenant", "client", CLOUD), rate=1e6)
+PROFILE = Profile("office", "client_credentials", "tenant", "client", CLOUD)
+ACCOUNTS = {name: Account(name, "graph", MAILBOX, PROFILE, rate=1e6) for name in TASK.get("accounts", ["billing"])}
 
 
 @dataclass
@@ -40,7 +41,7 @@ def store(client: httpx.AsyncClient) -> RestStore:
 def deliver(client: httpx.AsyncClient, store: RestStore) -> Deliver:
     graph, ledger, outbox = Graph(client), StoredLedger(store), StoredOutbox(store)
     return Deliver(
-        accounts={"billing": ACCOUNT},
+        accounts=ACCOUNTS,
         timing=Timing(),
         store=store,
         ledger=ledger,

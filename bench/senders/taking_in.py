@@ -38,7 +38,7 @@ async def main() -> None:
         tickets = await _taken_in(take_in, store, found.id)
         batch = await accept.deliver.ledger.batch(found.id)
         assert batch is not None, await intakes.read(found.id)
-        tell(batch=found.id, slices=batch.slices["billing"], tickets=tickets)
+        tell(batch=found.id, slices=sum(batch.slices.values()), tickets=tickets)
 
 
 async def _taken_in(take_in: TakeIn, store: room.RestStore, batch_id: str) -> int:
