@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from mailroom.model.account import Account, Size, Traits
 from mailroom.ports import Parts
+from mailroom.providers import _authorities
 from mailroom.providers._gmail_inbox import GmailInbox
 from mailroom.providers._gmail_json import LIMIT
 from mailroom.providers._gmail_sender import GmailSender
 
-GRANTS = frozenset({"jwt_bearer", "workload_identity"})
 SCOPE = "https://www.googleapis.com/auth/"
 
 # A mail costs 100 of the 6,000 units that a user has each minute, a question 5 to 25: half of it is left for asking and receiving.
@@ -40,6 +40,4 @@ def scope(account: Account) -> str:
 
 
 def mistakes(account: Account) -> Iterator[tuple[str, str, str]]:
-    grant = account.profile.grant
-    if grant and grant not in GRANTS:
-        yield "auth", f"found a profile with grant {grant}", f"should be one with grant {' or '.join(sorted(GRANTS))}: Google signs in"
+    return _authorities.mistakes(account, google=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mailroom.model.account import Account, Traits
 from mailroom.ports import Parts
+from mailroom.providers import _authorities
 from mailroom.providers._graph_inbox import GraphInbox
 from mailroom.providers._graph_plan import SIZES
 from mailroom.providers._graph_sender import GraphSender
@@ -25,6 +28,10 @@ class Graph(GraphSender, GraphInbox):
 
 def build(parts: Parts) -> Graph:
     return Graph(parts.client(), parts.store)
+
+
+def mistakes(account: Account) -> Iterator[tuple[str, str, str]]:
+    return _authorities.mistakes(account, google=False)
 
 
 def scope(account: Account) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from mailroom import http
 from mailroom.model.account import Account, Size, Traits
 from mailroom.ports import Parts
+from mailroom.providers import _authorities
 from mailroom.providers import _smtp_servers as servers
 from mailroom.providers._smtp_sasl import MECHANISMS
 from mailroom.providers._smtp_sender import SmtpSender
@@ -36,6 +37,8 @@ def mistakes(account: Account) -> Iterator[tuple[str, str, str]]:
     for key, known in (("preset", PRESETS), ("mechanism", MECHANISMS)):
         if key in options and options[key] not in known:
             yield key, f"found {options[key][:60]!r}", f"should be one of {', '.join(sorted(known))}"
+    if "scope" not in options:  # of a server of its own nobody knows who signs in
+        yield from _authorities.mistakes(account, google=options.get("preset") == "gmail")
     yield from servers.mistakes(account)
 
 

@@ -15,6 +15,7 @@ from mailroom.providers import relay, smtp
 AUTH = (
     '[auth.office]\ngrant = "client_credentials"\ntenant = "x.example"\nclient_id = "66666666-7777-8888-9999-000000000000"\nsecret = "s"\n'
 )
+GOOGLE = '[auth.office]\ngrant = "jwt_bearer"\nsecret = "key"\n'
 SMTP = '[accounts.a]\nprovider = "smtp"\naddress = "a@x.example"\nauth = "office"\n'
 RELAY = '[accounts.a]\nprovider = "relay"\naddress = "a@x.example"\n'
 
@@ -51,10 +52,11 @@ def test_exchange_is_the_usual_one(tmp_path: Path) -> None:
 )
 def test_presets(tmp_path: Path, preset: str, host: str, scope: str, largest: int, recipients: int, rate: float) -> None:
     """One word for host, scope, limits and pace; each can still be said otherwise."""
-    account = read(tmp_path, f'{AUTH}{SMTP}preset = "{preset}"\n')
+    auth = GOOGLE if preset == "gmail" else AUTH
+    account = read(tmp_path, f'{auth}{SMTP}preset = "{preset}"\n')
     server = servers.server(account)
     assert (str(server), smtp.scope(account), server.largest, server.recipients, account.rate) == (host, scope, largest, recipients, rate)
-    other = read(tmp_path, f'{AUTH}{SMTP}preset = "{preset}"\nhost = "mx.example:465"\nscope = "s"\nrate = 7\n')
+    other = read(tmp_path, f'{auth}{SMTP}preset = "{preset}"\nhost = "mx.example:465"\nscope = "s"\nrate = 7\n')
     assert (str(servers.server(other)), servers.server(other).at_once, smtp.scope(other), other.rate) == ("mx.example:465", True, "s", 7.0)
 
 
@@ -81,6 +83,23 @@ def test_what_an_account_may_not_say(tmp_path: Path, line: str, said: str) -> No
     """Each mistake names its key, what was found and what would be right."""
     [mistake] = mistakes(tmp_path, f"{AUTH}{SMTP}{line}\n")
     assert mistake.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("auth", "account", "who"),
+    [
+        (GOOGLE, SMTP, "should be one with another grant, such as client_credentials: Entra ID signs in"),
+        (GOOGLE, SMTP.replace("smtp", "graph"), "should be one with another grant, such as client_credentials: Entra ID signs in"),
+        (AUTH, SMTP + 'preset = "gmail"\n', "should be one with grant jwt_bearer or workload_identity: Google signs in"),
+        (AUTH, SMTP.replace("smtp", "gmail"), "should be one with grant jwt_bearer or workload_identity: Google signs in"),
+    ],
+)
+def test_who_signs_in_must_be_the_providers_authority(tmp_path: Path, auth: str, account: str, who: str) -> None:
+    """Tokens of the other one would be refused with the first mail; a server with a scope of its own may take either's."""
+    [mistake] = mistakes(tmp_path, auth + account)
+    assert mistake.startswith("accounts.a.auth: found a profile with grant ")
+    assert mistake.endswith(who)
+    assert read(tmp_path, GOOGLE + SMTP + 'host = "mx.example"\nscope = "s"\n').profile.grant == "jwt_bearer"
 
 
 def test_a_relay_signs_in_nowhere(tmp_path: Path) -> None:
