@@ -46,6 +46,14 @@ class Api:
     async def post(self, path: str, body: bytes, kind: str, key: str, params: Mapping[str, str]) -> dict[str, Any]:
         return _json(await self._call("POST", path, params, {"Content-Type": kind, "Idempotency-Key": key}, body))
 
+    async def do(self, method: str, path: str) -> dict[str, Any]:
+        """What is the same done twice, so that it needs no key."""
+        return _json(await self._call(method, path, {}, {}, b""))
+
+    async def fetch(self, path: str, params: Mapping[str, str]) -> bytes:
+        """What is no JSON object, as it comes."""
+        return (await self._call("GET", path, params, {}, b"")).content
+
     async def upload(self, content: bytes) -> str:
         """Puts it where the API says; the name by which it may be used. No token goes there: the link is the permission."""
         offer = _json(await self._call("POST", "attachments", {}, {}, b""))

@@ -28,6 +28,9 @@ def add(commands: Any) -> None:
         "file", metavar="FILE", nargs="?", type=Path, help="mails: NDJSON or a JSON array; with --template recipients; - is stdin"
     )
     what.add_argument("--follow", metavar="ID", help="send nothing, watch the batch of this id")
+    what.add_argument("--cancel", metavar="ID", help="nothing more of the batch of this id goes; what is being sent right now does")
+    what.add_argument("--retry", metavar="ID", help="that batch's refused mails once more, each once in its life")
+    what.add_argument("--failures", metavar="ID", help="every mail of that batch that was refused or is held, one a line; or with --csv")
     parser.add_argument("--account", metavar="ACCOUNT", action="append", default=[], help="sends what names none; repeated, they share it")
     parser.add_argument(
         "--template", metavar="T", type=Path, help="JSON with the fields of a mail as Jinja2 texts; FILE then lists recipients"
@@ -44,11 +47,11 @@ def add(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     from cli.batch import command
 
-    if (given.csv and given.template is None) or (given.follow and given.template is not None):
+    if (given.csv and given.template is None and given.failures is None) or (given.file is None and given.template is not None):
         print("mailroom: --csv and --template go with a FILE of recipients; see mailroom batch --help", file=sys.stderr)
         return 2
     try:
-        asked = None if given.follow else command.asked(given, _read)
+        asked = None if given.file is None else command.asked(given, _read)
         return asyncio.run(command.run(given, asked))
     except BadSettings as error:
         print(settings_wrong(error))

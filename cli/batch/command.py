@@ -14,7 +14,7 @@ from typing import Any
 from cli import api, sign_in
 from cli.batch import request, text
 from cli.batch.request import Request
-from cli.batch.watch import Watch
+from cli.batch.watch import Watch, path
 from cli.progress import Progress
 from mailroom import http, wiring
 from mailroom.identity import Identity
@@ -23,13 +23,13 @@ SECONDS = 300.0  # of one call: 20 MB are checked, line by line, before there is
 
 
 async def run(given: argparse.Namespace, asked: Request | None, env: Mapping[str, str] = os.environ) -> int:
-    """Raises MailroomError. `asked` is None where a batch is only followed."""
+    """Raises MailroomError. `asked` is None where there is a batch already, whose id is in one of the options."""
     async with http.new_client(SECONDS) as client:
         identity = Identity(client, env, client_id=env.get("AZURE_CLIENT_ID") or None)
         token = sign_in.signing_in(env, lambda: wiring.settings().api, client, lambda: identity)
         functions = api.Api(api.base(env), client, token)
         if asked is None:
-            return await _watched(functions, given.follow)
+            return await _there_already(functions, given)
         view = await _posted(functions, asked, f"cli-{secrets.token_hex(16)}" if given.again else asked.key)
         if given.dry_run:
             _say(text.rehearsed(view))
@@ -38,6 +38,20 @@ async def run(given: argparse.Namespace, asked: Request | None, env: Mapping[str
             view = await _followed(functions, lambda watch: watch.until_accepted(view["id"]))
         _say(text.accepted(view))
         return await _watched(functions, view["id"]) if given.watch else _refusals(view)
+
+
+async def _there_already(functions: api.Api, given: argparse.Namespace) -> int:
+    if given.failures is not None:
+        form = {"format": "csv" if given.csv else "ndjson"}
+        sys.stdout.buffer.write(await functions.fetch(f"{path(given.failures)}/failures", form))
+        return 0
+    if given.cancel is not None:
+        _say(text.cancelled(await functions.do("DELETE", path(given.cancel))))
+    if given.retry is not None:
+        _say(text.retried(await functions.do("POST", f"{path(given.retry)}/retry")))
+    if given.follow is None and not given.watch:
+        return 0
+    return await _watched(functions, given.follow or given.cancel or given.retry)
 
 
 async def _posted(functions: api.Api, asked: Request, key: str) -> dict[str, Any]:

@@ -18,6 +18,15 @@ def accepted(view: Mapping[str, Any]) -> Iterator[str]:
     yield f"batch {view['id']}: {told}{at}"
 
 
+def cancelled(view: Mapping[str, Any]) -> Iterator[str]:
+    """One that was accepted says what had gone by then; one that was on its way in says why it never will be."""
+    yield f"batch {view['id']}: cancelled; {standing(view) if 'counts' in view else view.get('detail', 'nothing of it goes')}"
+
+
+def retried(view: Mapping[str, Any]) -> Iterator[str]:
+    yield f"batch {view['id']}: {view['retried']} mails are tried once more; {standing(view)}"
+
+
 def standing(view: Mapping[str, Any]) -> str:
     """`538 sent, 2 refused, 30 a minute, done about 2026-11-27T21:40:00Z`."""
     told = [f"{view['counts'][status]} {status.replace('_', ' ')}" for status in STATUSES if view["counts"].get(status)]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from cli.api import Answered, Api
 from cli.batch import text
@@ -16,6 +17,11 @@ OWED = ("pending", "sending", "in_doubt")
 QUICK, SLOW = 2.0, 15.0  # seconds between two looks: counting a large batch is work for the functions, too
 LARGE = 2000
 PATIENCE = 20  # looks in a row without an answer
+
+
+def path(batch_id: str) -> str:
+    """Of the API."""
+    return f"batches/{quote(batch_id, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +56,9 @@ class Watch:
         """Raises what the API answers, and NoAnswer when nothing was heard for long."""
         for _ in range(PATIENCE - 1):
             try:
-                return await self.api.get(f"batches/{batch_id}")
+                return await self.api.get(path(batch_id))
             except MailroomError as error:
                 if not error.retryable:
                     raise
             await self.sleep(SLOW)
-        return await self.api.get(f"batches/{batch_id}")
+        return await self.api.get(path(batch_id))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import pty
@@ -17,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.journey.conftest import ROOT, Town
+from tests.journey.test_smtp import REPORTS
 
 pytestmark = pytest.mark.slow
 
@@ -199,6 +202,41 @@ def test_who_stops_watching_stops_nothing(town: Town, env: dict[str, str], tmp_p
     code, said, complained = mailroom(env, "batch", "--follow", name)
     assert (code, complained, said.splitlines()[-1]) == (0, "", "done: 20 sent")
     assert total(town, subject)[1] == 20
+
+
+def test_a_batch_is_cancelled_from_a_terminal(town: Town, env: dict[str, str], tmp_path: Path) -> None:
+    """One for next month: nothing of it goes; said twice it is the same."""
+    subject, file = sign(), tmp_path / "mails.ndjson"
+    file.write_bytes(ndjson(town, subject, 3))
+    later = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 30 * 86400 - 600))
+    name = mailroom(env, "batch", str(file), "--send-at", later)[1].split()[1].rstrip(":")
+    for _ in range(2):
+        assert mailroom(env, "batch", "--cancel", name) == (0, f"batch {name}: cancelled; 3 cancelled\n", "")
+    code, said, _ = mailroom(env, "batch", "--follow", name)
+    assert (code, said.splitlines()[-1]) == (1, "done: 3 cancelled")
+    assert town.sent(subject) == []
+
+
+def test_refused_mails_are_listed_and_retried_from_a_terminal(town: Town, env: dict[str, str], tmp_path: Path) -> None:
+    """Line by line, or for a spreadsheet; once the server knows the recipient, that mail goes, and the other not again."""
+    subject, file = sign(), tmp_path / "mails.ndjson"
+    file.write_bytes(b"\n".join(json.dumps(town.mail(account=REPORTS, subject=subject, to=[to])).encode() for to in ("a@x.se", "=b@x.se")))
+    town.fault(service="smtp", path="rcpt to:<=b@", answer="550 5.1.1 User unknown")
+    code, said, _ = mailroom(env, "batch", str(file), "--watch")
+    name = said.split()[1].rstrip(":")
+    assert (code, "done: 1 sent, 1 refused" in said) == (1, True), said
+    code, listed, complained = mailroom(env, "batch", "--failures", name)
+    assert (code, complained) == (0, "")
+    assert [(row["line"], row["status"]) for row in map(json.loads, listed.splitlines())] == [(2, "refused")]
+    rows = list(csv.DictReader(io.StringIO(mailroom(env, "batch", "--failures", name, "--csv")[1].removeprefix("\ufeff"))))
+    assert [(row["line"], row["code"]) for row in rows] == [("2", "recipient_refused")]
+    town.heal()
+    code, said, complained = mailroom(env, "batch", "--retry", name, "--watch")
+    assert (code, complained) == (0, "")
+    assert said.startswith(f"batch {name}: 1 mails are tried once more; ")
+    assert said.splitlines()[-1] == "done: 2 sent"
+    assert mailroom(env, "batch", "--failures", name) == (0, "", "")
+    assert total(town, subject)[1] == 2
 
 
 MISSING = [

@@ -13,6 +13,7 @@ import pytest
 from cli import api, sign_in
 from cli.batch import request, text, watch
 from cli.batch.watch import Watch
+from cli.main import main
 from cli.progress import EVERY, Progress
 from mailroom.errors import AuthorityDown, AuthorityRefused, BadInput, BadSettings, MailroomError
 from mailroom.model import account
@@ -365,3 +366,35 @@ def test_refused_mails_are_listed_up_to_a_bound() -> None:
     assert lines[:3] == ["  bad: line 1: to: No.", "    → Do.", "  line 2: m2: gone: Gone."]
     assert lines[-1] == "  … and 70 more"
     assert len(lines) == 22
+
+
+def test_what_was_cancelled_says_how_much_had_gone() -> None:
+    """Or, on its way in, that nothing of it ever goes."""
+    accepted = {"id": "b1", "cancelled": True, "counts": dict.fromkeys(text.STATUSES, 0) | {"sent": 7, "cancelled": 3}}
+    assert list(text.cancelled(accepted)) == ["batch b1: cancelled; 7 sent, 3 cancelled"]
+    coming = {"id": "b2", "status": "cancelled", "detail": "The batch was cancelled before it was accepted."}
+    assert list(text.cancelled(coming)) == ["batch b2: cancelled; The batch was cancelled before it was accepted."]
+
+
+async def test_what_needs_no_key_has_none() -> None:
+    """A cancellation and a retry are the same done twice; a list comes as it is, byte for byte."""
+    server = Server(httpx.Response(200, json={"id": "b1"}), httpx.Response(200, content=b"\xef\xbb\xbfline,id\r\n"))
+    assert await functions(server).do("DELETE", watch.path("b/1")) == {"id": "b1"}
+    assert await functions(server).fetch("batches/b1/failures", {"format": "csv"}) == b"\xef\xbb\xbfline,id\r\n"
+    first, second = server.asked
+    assert (first.method, str(first.url)) == ("DELETE", "https://f.example/api/batches/b%2F1")
+    assert "Idempotency-Key" not in first.headers
+    assert str(second.url) == "https://f.example/api/batches/b1/failures?format=csv"
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--cancel", "b1", "--csv"], ["--retry", "b1", "--template", "t"], ["f", "--cancel", "b1"], ["f", "--csv"]]
+)
+def test_what_does_not_go_together_is_refused(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 2 and one line, before anything is read or asked."""
+    try:
+        code = main(["batch", *wrong])
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else 0
+    assert code == 2
+    assert capsys.readouterr().err.count("\n") == 1
