@@ -133,15 +133,19 @@ async def _asking(account: Account, house: House, token: Token) -> Line:
     if not account.can_be_asked:
         then = "a person decides" if account.in_doubt == "hold" else "it is sent again"
         return Line(None, "asking", f"not checked: {_unasked(account)}, so where an answer is lost {then}")
+    asked = account.asked or account
     try:
-        await house.sender(account).ask(account, [_outgoing(account, account.address)], token)
+        if account.asked:
+            token = await house.credential(asked.profile).ask(house.scope(asked))
+        await house.sender(asked).ask(asked, [_outgoing(account, account.address)], token)
     except MailroomError as error:
         return _failed("asking", error)
-    return Line(True, "asking", "sent mail can be searched, so a lost answer is no lost mail")
+    through = f" through {asked.provider}" if account.asked else ""
+    return Line(True, "asking", f"sent mail can be searched{through}, so a lost answer is no lost mail")
 
 
 async def _inbox(account: Account, house: House, token: Token) -> Line:
-    if not account.can_be_asked:
+    if not account.can_be_asked or not account.traits.receives:
         return Line(None, "inbox", f"not checked: {_unasked(account)}")
     try:
         page = await house.inbox(account).page(account, None, token, ids_only=True)
@@ -186,7 +190,7 @@ async def _mail(account: Account, house: House, token: Token, send_to: str | Non
 def _outgoing(account: Account, to: str) -> Outgoing:
     text = f"This mail was sent by `mailroom check {account.name}`. It works."
     message = Message(account=account.name, to=(Address(to),), subject="Mailroom check", text=text)
-    return Outgoing(stamp=f"check.{secrets.token_hex(8)}", message=message, accepted=time.time())
+    return Outgoing(stamp=f"check.{secrets.token_hex(8)}", message=message, accepted=time.time(), in_header=account.asked is not None)
 
 
 def _unasked(account: Account) -> str:

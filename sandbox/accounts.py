@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from sandbox.directory import API, GRAPH, STORAGE, VAULT
-from sandbox.services import CERTIFICATE, GOOGLE_KEY, ORDERS, REPORTS, Services
+from sandbox.services import CERTIFICATE, GOOGLE_KEY, NOTICES, ORDERS, REPORTS, Services
 
 MANY = 1_000_000  # recipients a day: a coffee break is no day
 
@@ -57,12 +57,16 @@ def accounts_toml(services: Services, pace: Pace) -> str:
             }
             for address in services.mailboxes
         },
-        f"accounts.{json.dumps(REPORTS)}": {
-            "provider": "smtp",
-            "address": REPORTS,
-            "auth": "sandbox",
-            "rate": 6000,
-            "recipients_a_day": MANY,
+        **{
+            f"accounts.{json.dumps(address)}": {
+                "provider": "smtp",
+                "address": address,
+                "auth": "sandbox",
+                "rate": 6000,
+                "recipients_a_day": MANY,
+                **asking,
+            }
+            for address, asking in ((REPORTS, {}), (NOTICES, {"ask_auth": "sandbox"}))
         },
         f"accounts.{json.dumps(ORDERS)}": {
             "provider": "gmail",

@@ -27,6 +27,7 @@ from sandbox.town import town
 
 MAILBOXES = ("billing@contoso.example", "support@contoso.example")
 REPORTS = "reports@contoso.example"  # its account sends by SMTP
+NOTICES = "notices@contoso.example"  # the same, and Graph is asked what it sent
 ORDERS = "orders@northwind.example"  # its account is at Google
 ROBOT, GOOGLE_KEY = "mailroom@northwind-mail.iam.gserviceaccount.com", "mailroom-google"
 CUSTOMER = "ann@fabrikam.example"
@@ -68,7 +69,7 @@ class Services:
 async def services(folder: Path, *, lifetime: int = 3599, customers: Collection[str] = ()) -> AsyncIterator[Services]:
     """`folder` gets the CA's files; `lifetime` is that of applications' tokens, in seconds; `customers` have mailboxes but no account."""
     async with AsyncExitStack() as running:
-        ca, faults, directory = Ca.create(folder / "ca"), Faults(), town((*MAILBOXES, REPORTS, *customers), lifetime=lifetime)
+        ca, faults, directory = Ca.create(folder / "ca"), Faults(), town((*MAILBOXES, REPORTS, NOTICES, *customers), lifetime=lifetime)
         storage = await running.enter_async_context(Azurite())
         contents, header = vault.Vault(directory.now), identity.new_header()
         graph = create_graph(directory, faults)
@@ -91,7 +92,8 @@ async def services(folder: Path, *, lifetime: int = 3599, customers: Collection[
         smtp_at = await smtp.serve(directory, faults, graph.office, ca)
         running.push_async_callback(smtp_at.stop)
         directory.app("graph").app_roles[OUTLOOK] = ["SMTP.SendAsApp"]
-        directory.app("graph").exchange[REPORTS] = {"FullAccess"}
+        for mailbox in (REPORTS, NOTICES):
+            directory.app("graph").exchange[mailbox] = {"FullAccess"}
         running.callback(faults.clear)  # first of all: what hangs would hold the servers up
         yield Services(
             ca=ca,

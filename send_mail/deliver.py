@@ -18,6 +18,7 @@ from mailroom.errors import (
     MailroomError,
     NotSent,
     ProviderError,
+    Throttled,
     TokenRejected,
 )
 from mailroom.events import record
@@ -108,7 +109,10 @@ class Deliver:
         messages = messages or await self.outbox.get(claim.ours.ref)
         if messages is None:
             return {at: self._outcome(claim).bodiless(at) for at in claim.mine}, {}
-        outgoing = {at: Outgoing(claim.ours.mails[at].stamp, messages[at], accepted=claim.ours.created) for at in claim.mine}
+        in_header = claim.account.asked is not None
+        outgoing = {
+            at: Outgoing(claim.ours.mails[at].stamp, messages[at], accepted=claim.ours.created, in_header=in_header) for at in claim.mine
+        }
         outcomes = await self._reconcile(claim, outgoing)
         outcomes |= self._outcome(claim).expired([at for at in outgoing if at not in outcomes])
         outcomes |= await self._cancelled(claim, [at for at in outgoing if at not in outcomes])
@@ -142,32 +146,47 @@ class Deliver:
         return {at: claim.ours.mails[at].sent(receipt) for at, receipt in pairs if receipt is not None}
 
     async def _ask(self, claim: Claim, mails: Sequence[Outgoing]) -> list[Receipt | None]:
-        account, token = claim.account, await self._token(claim)
-        sender = self.sender_of(account)
+        """Who sent them; or who sees what that one sent, in whose lane the question needs a permit of its own."""
+        asked = claim.account.asked
+        if asked is None:
+            return await self._asked(claim, claim.account, mails, claim.at_once)
+        permit = await self.lanes.join(asked, Permit(claim.ours.claim, 1, claim.ours.claim_until))
+        if isinstance(permit, float):
+            raise NotSent("mailbox_busy", "Others are at work on the mailbox.", retry_after=max(1.0, permit - self.store.now()))
         try:
-            return await self._question(sender, claim, mails, token)
+            return await self._asked(claim, asked, mails, permit.weight)
+        finally:
+            await self.lanes.release(asked, permit.nonce)
+
+    async def _asked(self, claim: Claim, account: Account, mails: Sequence[Outgoing], at_once: int) -> list[Receipt | None]:
+        token = await self._token(claim, account)
+        try:
+            return await self._question(account, mails, token, at_once)
         except TokenRejected:
             await self.keyring.bar(account, token)
-            return await self._question(sender, claim, mails, await self._token(claim))
+            return await self._question(account, mails, await self._token(claim, account), at_once)
+        except Throttled as wait:
+            await self.lanes.rest(account, self.store.now() + rest(wait, self.timing), wait.code)
+            raise
 
-    async def _token(self, claim: Claim) -> Token:
+    async def _token(self, claim: Claim, account: Account) -> Token:
         """Within the fence, or not at all: a vault or an authority that hangs shall not hold the mails, nor who waits for the answer."""
         try:
             async with asyncio.timeout(max(0.0, claim.fence - self.monotonic())):
-                return await self.keyring.token(claim.account)
+                return await self.keyring.token(account)
         except TimeoutError as error:
             raise AuthorityDown("token_timeout", "No token could be had in time.", "Run `mailroom check`: it tells who hangs.") from error
 
-    async def _question(self, sender: Sender, claim: Claim, mails: Sequence[Outgoing], token: Token) -> list[Receipt | None]:
+    async def _question(self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int) -> list[Receipt | None]:
         try:
             async with asyncio.timeout(self.timing.call):
-                return await sender.ask(claim.account, mails, token, claim.at_once)
+                return await self.sender_of(account).ask(account, mails, token, at_once)
         except TimeoutError as error:
             raise NotSent("question_timeout", "The provider did not answer in time whether the mail was sent.") from error
 
     async def _send(self, claim: Claim, going: dict[int, Outgoing]) -> dict[int, Answer]:
         try:
-            token = await self._token(claim)
+            token = await self._token(claim, claim.account)
         except AccountFault as fault:
             return dict.fromkeys(going, _not_sent(fault))
         answers = await self._try(claim, going, token)
@@ -180,7 +199,7 @@ class Deliver:
     async def _again(self, claim: Claim, rejected: dict[int, Outgoing]) -> dict[int, Answer]:
         """After a 401 nothing was sent: one new token, the fence again, one more call."""
         try:
-            token = await self._token(claim)
+            token = await self._token(claim, claim.account)
         except AccountFault as fault:
             return dict.fromkeys(rejected, _not_sent(fault))
         return await self._try(claim, rejected, token)

@@ -90,7 +90,8 @@ def in_use(accounts: Collection[Account]) -> list[list[Account]]:
 
     What only a provider knows of an account may say what its tokens are for. Who does not sign in has none.
     """
-    tokens = {(account.profile, account.provider, account.options): account for account in accounts if account.traits.signs_in}
+    sides = [side for account in accounts for side in account.sides]
+    tokens = {(side.profile, side.provider, side.options): side for side in sides if side.traits.signs_in}
     pairs: dict[tuple[str, str], list[Account]] = {}
     for account in tokens.values():
         pairs.setdefault((account.profile.name, account.provider), []).append(account)

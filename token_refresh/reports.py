@@ -42,6 +42,6 @@ class Reports:
 
     async def of(self, accounts: Collection[Account]) -> list[Report]:
         """Those of the profiles that these accounts use; what other profiles once did is no news."""
-        used = {(account.profile.name, account.provider) for account in accounts}
+        used = {(side.profile.name, side.provider) for account in accounts for side in account.sides}
         reports = [msgspec.convert(row.values, Report) for row in await self.store.query(TOKENS_TABLE, PARTITION)]
         return [report for report in reports if (report.profile, report.provider) in used]

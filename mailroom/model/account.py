@@ -83,13 +83,14 @@ class Traits(msgspec.Struct, frozen=True):
     recipients_a_day: int = 0  # in a sliding 24 hours; 0 for no limit
     in_flight: int = AT_ONCE
     slice_weight: int = AT_ONCE
+    asked_through: str = ""  # the provider that can be asked what this one sent, by an account's `ask_auth`
     uploads: bool = False  # takes attachments that lie in blobs
     sizes: tuple[Size, ...] = ()  # where mails of some size need more than others
 
 
 class Account(msgspec.Struct, frozen=True):
     """One `[accounts.NAME]`: a mailbox. `rate` is in messages a minute, `recipients_a_day` counts a sliding 24 hours (0: no limit);
-    `options` holds what only its provider knows.
+    `options` holds what only its provider knows. `asked` is the same mailbox as another provider has it, which can be asked what was sent.
     """
 
     name: str
@@ -106,11 +107,17 @@ class Account(msgspec.Struct, frozen=True):
     folder: str = "inbox"
     since: datetime | None = None
     options: tuple[tuple[str, str], ...] = ()
+    asked: Account | None = None
 
     @property
     def can_be_asked(self) -> bool:
-        """Whether the provider can tell us if a stamp was sent: on Graph that is a search in Sent Items."""
-        return bool(self.permissions & self.traits.asking)
+        """Whether a provider can tell us if a stamp was sent: on Graph that is a search in Sent Items."""
+        return self.asked is not None or bool(self.permissions & self.traits.asking)
+
+    @property
+    def sides(self) -> tuple[Account, ...]:
+        """The mailbox as each of its providers has it, who signs in at each by itself."""
+        return (self,) if self.asked is None else (self, self.asked)
 
     @property
     def vault_certificates(self) -> tuple[str, ...]:

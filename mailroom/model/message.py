@@ -71,13 +71,15 @@ class Outgoing(msgspec.Struct, frozen=True):
     """A mail with the stamp its provider can be asked for. `stamp` is ours, ASCII, at most 64 characters, unique to the mail.
 
     `draft` is the provider's id of the mail where it lies there already, complete, and only has to be sent. `accepted` is when we took it,
-    in seconds since the epoch, 0 where that is not known: it was not sent before.
+    in seconds since the epoch, 0 where that is not known: it was not sent before. `in_header` says that its stamp stands in a header,
+    whatever the message: who sends it is not who is asked.
     """
 
     stamp: str
     message: Message
     draft: str | None = None
     accepted: float = 0.0
+    in_header: bool = False
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -119,7 +119,7 @@ def user(address: str) -> str:
 
 def stamp_query(mail: Outgoing, since: datetime) -> str:
     """Finds the mail by its stamp. Bounded by date, since Exchange builds a search folder for a filter that is new to it."""
-    name = STAMP_HEADER_PROPERTY if needs_mime(mail.message) else STAMP_PROPERTY
+    name = STAMP_HEADER_PROPERTY if mail.in_header or needs_mime(mail.message) else STAMP_PROPERTY
     stamp = mail.stamp.replace("'", "''")
     date = since.strftime("%Y-%m-%dT00:00:00Z")
     wanted = f"receivedDateTime ge {date} and singleValueExtendedProperties/Any(ep: ep/id eq '{name}' and ep/value eq '{stamp}')"

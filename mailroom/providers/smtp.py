@@ -15,11 +15,11 @@ from mailroom.providers._smtp_sender import SmtpSender
 from mailroom.providers._smtp_servers import Server
 
 # Exchange Online: three connections and 30 messages a minute for a mailbox (smtp-submission-improvements, "sending limits")
-TRAITS = Traits(receives=False, rate=30.0, recipients_a_day=10_000, in_flight=3, slice_weight=1, uploads=True)
+TRAITS = Traits(receives=False, rate=30.0, recipients_a_day=10_000, in_flight=3, slice_weight=1, asked_through="graph", uploads=True)
 PRESETS = {
     "exchange": TRAITS,
     "hve": Traits(receives=False, rate=600.0, in_flight=10, slice_weight=1, uploads=True),
-    "gmail": Traits(receives=False, rate=60.0, recipients_a_day=2_000, in_flight=5, slice_weight=1, uploads=True),
+    "gmail": Traits(receives=False, rate=60.0, recipients_a_day=2_000, in_flight=5, slice_weight=1, asked_through="gmail", uploads=True),
 }
 APPLICATION, PERSON = "SMTP.SendAsApp", "SMTP.Send"  # of Office 365 Exchange Online
 NEEDS = (  # no account declares them: its sign-in has them, or Exchange's own grants, which show in no token

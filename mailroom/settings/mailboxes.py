@@ -107,6 +107,7 @@ def _account(name: str, table: Table, providers: Collection[str], known: Mapping
         folder=table.text("folder", "inbox"),
         since=_since(table),
         options=_options(table, getattr(module, "KEYS", {})),
+        asked=_asked(name, table, traits, known, cloud, address) if "ask_auth" in table and traits.asked_through else None,
     )
     if module is not None:  # without it nobody knows which keys it may have
         table.done()
@@ -116,10 +117,25 @@ def _account(name: str, table: Table, providers: Collection[str], known: Mapping
     return account
 
 
-def _profile_of(table: Table, traits: Traits, known: Mapping[str, Profile], cloud: Cloud, address: str) -> Profile:
+def _asked(name: str, table: Table, traits: Traits, known: Mapping[str, Profile], cloud: Cloud, address: str) -> Account:
+    """The mailbox as the provider has it that can be asked; only for that, with the least that it takes."""
+    module = import_module(f"mailroom.providers.{traits.asked_through}")
+    theirs: Traits = module.TRAITS
+    profile, permissions = _profile_of(table, theirs, known, cloud, address, "ask_auth"), frozenset({_first(theirs, theirs.asking)})
+    found = Account(name, traits.asked_through, address, profile, send=False, permissions=permissions, traits=theirs)
+    for _, wrong, wanted in module.mistakes(found):
+        table.wrong("ask_auth", wrong, wanted)
+    if profile.grant and getattr(import_module(f"mailroom.credentials.{profile.grant}"), "DELEGATED", False):
+        table.wrong(
+            "ask_auth", f"found a profile with grant {profile.grant}", "should be one of an application: nobody is there to consent"
+        )
+    return found
+
+
+def _profile_of(table: Table, traits: Traits, known: Mapping[str, Profile], cloud: Cloud, address: str, key: str = "auth") -> Profile:
     if not traits.signs_in:
         return Profile("", "none", "", "", cloud)
-    profile = known.get(table.choice("auth", known)) or Profile("", "", "", "", cloud)
+    profile = known.get(table.choice(key, known)) or Profile("", "", "", "", cloud)
     per_mailbox = profile.grant and getattr(import_module(f"mailroom.credentials.{profile.grant}"), "PER_MAILBOX", False)
     return msgspec.structs.replace(profile, subject=address) if per_mailbox else profile
 

@@ -23,8 +23,8 @@ class StoredLanes:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._written: dict[str, Row] = {}
-        self._busy: dict[str, float] = {}
+        self._written: dict[tuple[str, str], Row] = {}
+        self._busy: dict[tuple[str, str], float] = {}
 
     async def take(self, account: Account, permit: Permit, mails: int, *, single: bool, recipients: int = 0) -> Permit | float:
         """The permit that is ours, which may be for fewer requests; else the time at which to come again."""
@@ -63,6 +63,10 @@ class StoredLanes:
         """
         await self._change(account, lambda lane: lane.release(nonce, unsent).pause(not_before, why))
 
+    async def rest(self, account: Account, until: float, why: str) -> None:
+        """Nothing goes before that time; where every race is lost, some may."""
+        await self._change(account, lambda lane: lane.pause(until, why))
+
     async def look(self, account: Account) -> Lane:
         return _read(await self._store.get_row(LANES_TABLE, account.name, account.provider))
 
@@ -71,22 +75,23 @@ class StoredLanes:
         await self._change(account, lambda lane: lane.extend(nonce, until))
 
     async def _change(self, account: Account, change: Callable[[Lane], Lane | None]) -> bool:
-        row = self._written.pop(account.name, None)
+        key = account.name, account.provider
+        row = self._written.pop(key, None)
         for _ in range(TRIES):
             lane = change(_read(row)) if row else None
             if lane is None:  # nothing to write by what we remember, so what is there now decides
-                row = await self._store.get_row(LANES_TABLE, account.name, account.provider)
+                row = await self._store.get_row(LANES_TABLE, *key)
                 lane = change(_read(row))
             if lane is None:
                 return False
             try:
                 [etag] = await self._store.write(LANES_TABLE, [wanted := _write(account, lane, row)])
             except StorageConflict:
-                self._busy[account.name] = self._store.now() + BUSY
+                self._busy[key] = self._store.now() + BUSY
                 row = None
                 continue
-            if self._busy.get(account.name, 0.0) <= self._store.now():
-                self._written[account.name] = msgspec.structs.replace(wanted.row, etag=etag)
+            if self._busy.get(key, 0.0) <= self._store.now():
+                self._written[key] = msgspec.structs.replace(wanted.row, etag=etag)
             return True
         return False
 

@@ -12,7 +12,7 @@ from tests.journey.conftest import Town
 
 pytestmark = pytest.mark.slow
 
-REPORTS = "reports@contoso.example"
+NOTICES, REPORTS = "notices@contoso.example", "reports@contoso.example"
 
 
 def subject() -> str:
@@ -87,6 +87,18 @@ def test_a_lost_answer_is_held(town: Town, path: str, after: bool, copies: list[
     answer = town.api.post("messages", json=by_smtp(town, name)).json()
     assert (answer["status"], answer["code"]) == ("held", "answer_lost")
     assert [row["copies"] for row in town.sent(name)] == copies
+
+
+@pytest.mark.parametrize(("path", "after"), [("end", True), ("data", False)])
+def test_where_graph_may_look_a_lost_answer_is_no_lost_mail(town: Town, path: str, after: bool) -> None:
+    """The account says who may search its mailbox: whether the server took the mail or not, it is there once, and nobody has to decide."""
+    name = subject()
+    town.fault(service="smtp", path=path, answer="cut", after_accepting=after, times=1)
+    answer = town.api.post("messages", json=town.mail(account=NOTICES, subject=name)).json()
+    assert (answer["status"], answer["code"]) == ("in_doubt", "answer_lost")
+    found = town.until(lambda: settled(town, answer["id"]))
+    assert (found["status"], found["path"]) == ("sent", "found" if after else "smtp")
+    assert [row["copies"] for row in town.sent(name)] == [1]
 
 
 def test_a_refused_recipient_answers_422(town: Town) -> None:

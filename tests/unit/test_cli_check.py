@@ -23,7 +23,7 @@ from mailroom.model.certificate import Certificate, PublicCertificate
 from mailroom.model.message import Message, Outgoing, Receipt
 from mailroom.model.page import Arrival, Page
 from mailroom.model.token import Token
-from mailroom.providers import gmail, graph, relay
+from mailroom.providers import gmail, graph, relay, smtp
 
 SECRET = "never-to-be-shown"
 CLOUD = Cloud("https://login.example", "https://graph.example/v1.0", "scope", "vault", "storage")
@@ -244,6 +244,17 @@ async def test_a_relay_has_no_sign_in_to_check() -> None:
     assert "token" not in found
     assert found["asking"].said.startswith("not checked: relay only sends, and can't be asked, so")
     assert found["test mail"].ok
+
+
+async def test_who_may_look_at_what_went_by_smtp() -> None:
+    """The other sign-in is tried with a question; a mailbox that only sends has no inbox to look at all the same."""
+    side = msgspec.structs.replace(ACCOUNT, permissions=frozenset({"Mail.Read"}))
+    account = msgspec.structs.replace(ACCOUNT, provider="smtp", permissions=frozenset(), traits=smtp.TRAITS, asked=side)
+    found = await lines(House(), account)
+    assert found["asking"] == check.Line(True, "asking", "sent mail can be searched through graph, so a lost answer is no lost mail")
+    assert found["inbox"].ok is None
+    found = await lines(House(ask_error=NotSent("access_denied", "403", "Grant it.")), account)
+    assert (found["asking"].ok, found["asking"].todo) == (False, "Grant it.")
 
 
 async def test_the_certificate_that_a_relay_wants_to_see() -> None:
