@@ -135,11 +135,13 @@ class Accept:
         return msgspec.structs.replace(row, etag=etag)
 
     async def _go_on(self, found: Slice) -> Slice:
-        """What was accepted before: finish it where nobody is at work on it."""
-        now = self.deliver.store.now()
-        if not found.owed or found.lapsed(now, self.deliver.timing.grace).due > now:
+        """What was accepted before: finish it where nobody is at work on it. Its ticket stays what it is, however often it is asked for."""
+        account, now = self.deliver.accounts.get(found.ref.account), self.deliver.store.now()
+        ready = found.lapsed(now, self.deliver.timing.grace)
+        if account is None or not ready.owed or ready.due > now:
             return found
-        return await self.deliver.work(found.ref) or found
+        claim = await self.deliver.take(account, ready, single=True)
+        return found if isinstance(claim, float) else await self.deliver.attempt(claim)
 
     async def _name(self, message: Message, caller: str, request: str, key: str | None, fresh: str) -> tuple[Ref, bool]:
         """Where the mail lies, and whether its names were used before."""

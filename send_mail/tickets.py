@@ -19,9 +19,12 @@ WINDOW = 4  # tickets of one lane alive at a time
 
 
 class Settled(NamedTuple):
-    """`heir` has our place by the same write, if one waited; `full` says that the lane has all the tickets that it may have or needs."""
+    """`ticket`: ours is to have one, if it is still owed. `heir` has our place by the same write, if one waited; `full` says that the lane
+    has all the tickets that it may have or needs.
+    """
 
     slice_: Slice
+    ticket: bool
     heir: Marker | None
     full: bool
 
@@ -35,19 +38,30 @@ class Tickets:
     _known: dict[str, tuple[float, bool]] = field(default_factory=dict)
 
     async def settle(self, ours: Slice, outcomes: dict[int, Mail]) -> Settled:
-        """What became of our slice's mails; where it can be, with the next slice's ticket in one write."""
-        others = await self._others(ours)
+        """What became of our slice's mails; where it can be, with the next slice's ticket in one write.
+
+        Who came by a ticket has its place. A mail that was sent without one, while it was asked for, may find the window full, and waits
+        for its turn; or it has one already, that shows later.
+        """
+        oldest = await self._oldest(ours.ref.account)
+        others = [marker for marker in oldest if marker.ref != ours.ref]
         waiting = [marker for marker in others if not marker.due]
-        places = WINDOW - len(others) + len(waiting) - ours.settled(outcomes).owed
+        free = WINDOW - len(others) + len(waiting)
+        places = free - ours.settled(outcomes).owed
+        ticket = free > 0 and not any(self._shows_later(marker, ours) for marker in oldest)
         if waiting and places > 0:
             settled = await self.ledger.settle_and_pass(ours, outcomes, waiting[0], self._first(waiting[0]))
             if settled:
-                return Settled(settled, waiting[0], places == 1 or len(waiting) == 1)
-        return Settled(await self.ledger.settle(ours, outcomes), None, not waiting or places <= 0)
+                return Settled(settled, ticket, waiting[0], places == 1 or len(waiting) == 1)
+        return Settled(await self.ledger.settle(ours, outcomes, ticket=free > 0), ticket, None, not waiting or places <= 0)
+
+    def _shows_later(self, marker: Marker, ours: Slice) -> bool:
+        """Whether it is our own, and tells of a ticket; under a claim that began with the mail itself, or was renewed, it tells of that."""
+        return marker.ref == ours.ref and marker.due > self.store.now() and marker.due != ours.claim_until
 
     async def give(self, settled: Settled, not_before: float) -> None:
         """The tickets that settling has made due; none shows before that time."""
-        if settled.slice_.owed:
+        if settled.slice_.owed and settled.ticket:
             await self.outbox.nudge(settled.slice_.ref, max(settled.slice_.due, not_before))
         if settled.heir:
             await self.outbox.nudge(settled.heir.ref, max(self._first(settled.heir), not_before))
@@ -90,13 +104,12 @@ class Tickets:
         """As far as is known here, without a look."""
         return not self._known.get(unit, (0.0, True))[1]
 
-    async def _others(self, ours: Slice) -> list[Marker]:
-        """The lane's oldest owed slices beside ours. Without them settling goes on; the sweep will see to their tickets."""
+    async def _oldest(self, account: str) -> list[Marker]:
+        """The lane's oldest owed slices, with ours. Without them settling goes on; the sweep will see to their tickets."""
         try:
-            found = await self.ledger.owed(ours.ref.account, WINDOW + 1, self.committed)
+            return await self.ledger.owed(account, WINDOW + 1, self.committed)
         except StorageDown:
             return []
-        return [marker for marker in found if marker.ref != ours.ref]
 
     def _first(self, marker: Marker) -> float:
         """When its first ticket shows."""

@@ -103,8 +103,11 @@ class StoredLedger:
                 return msgspec.structs.replace(longer, etag=etag)
         return None
 
-    async def settle(self, slice_: Slice, outcomes: dict[int, Mail]) -> Slice:
-        """Releases our claim with what became of the mails; without the claim only what was sent is written."""
+    async def settle(self, slice_: Slice, outcomes: dict[int, Mail], *, ticket: bool = True) -> Slice:
+        """Releases our claim with what became of the mails; without the claim only what was sent is written.
+
+        `ticket` says whether the slice has one afterwards, if it is still owed.
+        """
         nonce, losses = slice_.claim, 0
         while True:
             ours = slice_.claim == nonce
@@ -112,7 +115,7 @@ class StoredLedger:
             if settled.mails == slice_.mails and not ours:
                 return slice_
             try:
-                etag, *_ = await self._store.write(LEDGER_TABLE, _settling(slice_, settled))
+                etag, *_ = await self._store.write(LEDGER_TABLE, _settling(slice_, settled, ticket=ticket))
             except StorageConflict:
                 pass
             except StorageDown:
@@ -147,7 +150,7 @@ class StoredLedger:
         """As `settle`, and in the same write `heir` has its ticket; None where that was not to be, or nobody knows: then `settle` tells."""
         settled = slice_.settled(outcomes)
         try:
-            etag, *_ = await self._store.write(LEDGER_TABLE, [*_settling(slice_, settled), _ticket(heir, due, again=False)])
+            etag, *_ = await self._store.write(LEDGER_TABLE, [*_settling(slice_, settled, ticket=True), _ticket(heir, due, again=False)])
         except (StorageConflict, StorageDown):
             return None
         return msgspec.structs.replace(settled, etag=etag)
@@ -248,11 +251,11 @@ class StoredLedger:
         return list(map(read_slice, await self._store.query(LEDGER_TABLE, ref.account, slice_key(ref), slice_key(last))))
 
 
-def _settling(before: Slice, after: Slice) -> list[Change]:
+def _settling(before: Slice, after: Slice, *, ticket: bool) -> list[Change]:
     """A slice that is owed has a marker, always: both change in one transaction."""
     if not before.owed:
         return [Change("replace", slice_row(after))]
-    marker = any_etag(marker_row(after, after.due))
+    marker = any_etag(marker_row(after, after.due if ticket else 0.0))
     return [Change("replace", slice_row(after)), Change("upsert" if after.owed else "delete", marker)]
 
 
