@@ -95,7 +95,7 @@ class Run:
 
         async def on_the_queue() -> None:
             await siege.kill_at_each_delivery(load, victim)
-            await siege.purge(true.store)  # before any plain message lies there: of these nobody has accepted anything yet
+            await siege.purge(true.waiting)  # before any plain message lies there: of these nobody has accepted anything yet
             await load.plain(plain)
 
         async with asyncio.TaskGroup() as group:
@@ -146,7 +146,7 @@ class Run:
         }
         report.write(told)
         self.transcript.say(report.summary(told))
-        return 0 if verdict.is_good and not load.unexpected and siege.poisoned_unasked else 1
+        return 0 if verdict.is_good and not load.unexpected and siege.poisoned_unasked and siege.purged else 1
 
 
 @contextlib.asynccontextmanager

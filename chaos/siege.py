@@ -7,7 +7,7 @@ import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -21,11 +21,10 @@ from chaos.schedule import Event
 from chaos.town import VICTIM, Addresses
 from chaos.workers import Worker
 from mailroom.model.places import OUTBOX_QUEUE
-from mailroom.storage.rest import RestStore
 from sandbox.host.storage import Storage
 
-PURGES = 20  # at 32 messages
 MOST_WAITING = 5  # faults that nobody has met yet; more of them would only pile up
+TICKETS_WITHIN = 300.0  # seconds until some lie on the queue that can be purged
 DELIVERIES_WITHIN = 600.0  # seconds for a ticket to be killed at each of its five deliveries
 _POISONED = re.compile(rb"(\S+), dequeued (\d+) times, goes to mail-outbox-poison")
 
@@ -97,15 +96,16 @@ class Siege:
             self.hits[name] += fault["hits"]
         (await self.http.delete(f"{self.where.control}/faults")).raise_for_status()
 
-    async def purge(self, store: RestStore) -> None:
-        """Every ticket that shows now is gone, as when somebody clears the queue by hand."""
-        for _ in range(PURGES):
-            tickets = await store.receive(OUTBOX_QUEUE, hide=5)
-            if not tickets:
-                return
-            for ticket in tickets:
-                await store.delete_ticket(OUTBOX_QUEUE, ticket)
-            self.purged += len(tickets)
+    async def purge(self, waiting: Callable[[], Awaitable[int]]) -> None:
+        """Every ticket is gone, hidden ones too, as when somebody clears the queue by hand. Raises TimeoutError where there never is one.
+
+        learn.microsoft.com/rest/api/storageservices/clear-messages
+        """
+        async with asyncio.timeout(TICKETS_WITHIN):
+            while not (count := await waiting()):  # noqa: ASYNC110 - the queue's length is no event of ours
+                await asyncio.sleep(0.2)
+        await Storage(self.where.storage, self.http).call("queue", "DELETE", f"{OUTBOX_QUEUE}/messages")
+        self.purged += count
 
     async def kill_at_each_delivery(self, load: Load, job: Job) -> None:
         """A ticket's workers die whenever they look at its slice, until the host has poisoned it unasked. Raises TimeoutError."""
