@@ -1,95 +1,62 @@
 """`mailroom check`: does this account work, step by step, and if not, what is to be done.
 
 A token proves no permission: Exchange's own grants leave no trace in it, and a role in it may be scoped away. So each permission is
-proven by using it: reading by reading, sending by sending one mail, and only where an address for it was given.
+proven by using it: reading by reading, sending by sending, and only where an address for it was given. What was sent must then be found
+by its stamp, for a search that finds nothing makes a mail go again.
 """
 
 from __future__ import annotations
 
-import secrets
+import asyncio
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Protocol
 
+from cli.house import House
+from cli.line import Line, failed
+from cli.trial import Trial, stamped
 from mailroom.errors import BadSettings, MailroomError
 from mailroom.model.account import Account, Profile
-from mailroom.model.message import Address, Message, Outgoing, Receipt
 from mailroom.model.token import Token
-from mailroom.ports import Certificates, Credential, Inbox, Preparer, Sender, Vault
+from mailroom.ports import Preparer
 
-MARKS = {True: "✓", False: "✗", None: "–"}
 SOON = 30
 LOGIN = "Nobody has signed in yet: run `mailroom login` for this account."
-# what to do where the error itself does not say
-TODO = {
-    "secret": "See step 5 of docs/deploy.md; MAILROOM_VAULT_URL says which vault.",
-    "certificate": "See step 5 of docs/deploy.md; MAILROOM_VAULT_URL says which vault.",
-    "token": "See steps 1 and 5 of docs/deploy.md.",
-    "asking": "Does the application have Mail.Read for this mailbox? See step 2 of docs/deploy.md; a new grant takes up to 2 hours.",
-    "inbox": "Does the application have Mail.Read for this mailbox? See step 2 of docs/deploy.md; a new grant takes up to 2 hours.",
-    "large mail": "Does the application have Mail.ReadWrite for this mailbox? See docs/permissions.md; a new grant takes up to 2 hours.",
-    "test mail": "Does the application have Mail.Send for this mailbox? See step 2 of docs/deploy.md; a new grant takes up to 2 hours.",
-}
 
 
-class House(Protocol):
-    """What `mailroom.wiring` builds, as far as it is needed here."""
-
-    def vault(self) -> Vault: ...
-
-    def certificates(self) -> Certificates: ...
-
-    def credential(self, profile: Profile, /) -> Credential: ...
-
-    def scope(self, account: Account, /) -> str: ...
-
-    def sender(self, account: Account, /) -> Sender: ...
-
-    def inbox(self, account: Account, /) -> Inbox: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """`ok` is None for what was not checked. `todo` is what to do about it."""
-
-    ok: bool | None
-    what: str
-    said: str
-    todo: str = ""
-
-    def __str__(self) -> str:
-        first = f"{MARKS[self.ok]} {self.what:<11} {self.said}"
-        return f"{first}\n  → {self.todo}" if self.todo else first
-
-
-async def run(account: Account, house: House, *, send_to: str | None = None) -> AsyncIterator[Line]:
+async def run(
+    account: Account, house: House, *, send_to: str | None = None, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> AsyncIterator[Line]:
     yield Line(True, "settings", _signs_in(account.profile) if account.traits.signs_in else f"{account.provider} needs no sign-in")
     yield await _material(account, house)
     try:
         token = await house.credential(account.profile).ask(house.scope(account))
     except MailroomError as error:
-        yield _failed("token", error)
+        yield failed("token", error)
         for what in ("asking", "inbox", "test mail"):
             yield Line(None, what, "not checked: there is no token")
         return
     if account.traits.signs_in:
         yield Line(True, "token", f"a new one, good for {(token.expires_at - time.time()) / 60:.0f} minutes")
-    yield await _asking(account, house, token)
+    trial = Trial(house, account, token, sleep)
+    yield await _asking(account, trial)
     yield await _inbox(account, house, token)
     for needed in sorted(_for_large(account)):
         yield await _large(account, house, token, needed, send_to)
-    yield await _mail(account, house, token, send_to)
+    if not account.send or send_to is None:
+        yield _unsent(account)
+        return
+    async for line in trial.mails(send_to):
+        yield line
 
 
 def settings_wrong(error: BadSettings) -> Line:
     return Line(False, "settings", "\n  ".join(error.mistakes), "Correct accounts.toml or the environment, then check again.")
 
 
-def verdict(failed: int, skipped: int) -> str:
+def verdict(wrong: int, skipped: int) -> str:
     left = f" {skipped} not checked." if skipped else ""
-    return f"{failed} failed.{left}" if failed else f"Nothing failed.{left}"
+    return f"{wrong} failed.{left}" if wrong else f"Nothing failed.{left}"
 
 
 async def _material(account: Account, house: House) -> Line:
@@ -105,7 +72,7 @@ async def _material(account: Account, house: House) -> Line:
                 await house.vault().secret(name, fresh=True)
         except MailroomError as error:
             login = error.code == "vault_secret_missing" and name == dict(profile.options).get("refresh_token_secret")
-            return Line(False, "secret", f"{error.detail} ({error.code})", LOGIN) if login else _failed("secret", error)
+            return Line(False, "secret", f"{error.detail} ({error.code})", LOGIN) if login else failed("secret", error)
         return Line(
             True, "secret", f"{' and '.join(profile.vault_secrets)} {'is' if len(profile.vault_secrets) == 1 else 'are'} in the vault"
         )
@@ -117,7 +84,7 @@ async def _certificate(name: str, house: House, *, stays: bool) -> Line:
     try:
         found = await (house.vault().public_certificate(name) if stays else house.certificates().certificate(name))
     except MailroomError as error:
-        return _failed("certificate", error)
+        return failed("certificate", error)
     days = (found.not_after - datetime.now(UTC)).days
     todo = (
         f"Make a new version (`mailroom certificate make {name}`), and register it where the old one is, before then."
@@ -129,18 +96,15 @@ async def _certificate(name: str, house: House, *, stays: bool) -> Line:
     return Line(True, "certificate", said, todo)
 
 
-async def _asking(account: Account, house: House, token: Token) -> Line:
+async def _asking(account: Account, trial: Trial) -> Line:
     if not account.can_be_asked:
         then = "a person decides" if account.in_doubt == "hold" else "it is sent again"
         return Line(None, "asking", f"not checked: {_unasked(account)}, so where an answer is lost {then}")
-    asked = account.asked or account
     try:
-        if account.asked:
-            token = await house.credential(asked.profile).ask(house.scope(asked))
-        await house.sender(asked).ask(asked, [_outgoing(account, account.address)], token)
+        await trial.ask(stamped(account, account.address))
     except MailroomError as error:
-        return _failed("asking", error)
-    through = f" through {asked.provider}" if account.asked else ""
+        return failed("asking", error)
+    through = f" through {account.asked.provider}" if account.asked else ""
     return Line(True, "asking", f"sent mail can be searched{through}, so a lost answer is no lost mail")
 
 
@@ -150,7 +114,7 @@ async def _inbox(account: Account, house: House, token: Token) -> Line:
     try:
         page = await house.inbox(account).page(account, None, token, ids_only=True)
     except MailroomError as error:
-        return _failed("inbox", error)
+        return failed("inbox", error)
     more = "" if page.last else ", more follow"
     return Line(True, "inbox", f"{account.folder} can be read: {len(page.arrivals)} mails on the first page{more}")
 
@@ -168,29 +132,15 @@ async def _large(account: Account, house: House, token: Token, needed: str, send
     try:
         await sender.rehearse(account, token)
     except MailroomError as error:
-        return _failed("large mail", error)
+        return failed("large mail", error)
     return Line(True, "large mail", f"{needed} works: a draft was made and deleted")
 
 
-async def _mail(account: Account, house: House, token: Token, send_to: str | None) -> Line:
+def _unsent(account: Account) -> Line:
     if not account.send:
         return Line(None, "test mail", "not sent: the account does not send (send = false)")
-    if send_to is None:
-        permission = _least(account, account.traits.sending)
-        return Line(None, "test mail", f"not sent, so {permission} is not proven; give --send-to ADDRESS to send one")
-    try:
-        [answer] = await house.sender(account).send(account, [_outgoing(account, send_to)], token)
-    except MailroomError as error:
-        return _failed("test mail", error)
-    if isinstance(answer, Receipt):
-        return Line(True, "test mail", f"taken for {send_to}" + (f", request id {answer.request_id}" if answer.request_id else ""))
-    return _failed("test mail", answer)
-
-
-def _outgoing(account: Account, to: str) -> Outgoing:
-    text = f"This mail was sent by `mailroom check {account.name}`. It works."
-    message = Message(account=account.name, to=(Address(to),), subject="Mailroom check", text=text)
-    return Outgoing(stamp=f"check.{secrets.token_hex(8)}", message=message, accepted=time.time(), in_header=account.asked is not None)
+    permission = _least(account, account.traits.sending)
+    return Line(None, "test mail", f"not sent, so {permission} is not proven; give --send-to ADDRESS to send one")
 
 
 def _unasked(account: Account) -> str:
@@ -208,7 +158,3 @@ def _signs_in(profile: Profile) -> str:
     facts = {"as client": profile.client_id, "of tenant": profile.tenant, "for": profile.subject}
     told = "".join(f" {name} {value}" for name, value in facts.items() if value)
     return f"[auth.{profile.name}] signs in by {profile.grant}{told}"
-
-
-def _failed(what: str, error: MailroomError) -> Line:
-    return Line(False, what, f"{error.detail} ({error.code})", error.next_step or TODO[what])

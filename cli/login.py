@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from cli.check import Line
+from cli.line import Line
 from cli.loopback import Loopback
 from mailroom.credentials._sign_in import Device, SignedIn, SignIn
 from mailroom.credentials.refresh_token import RefreshToken

@@ -83,7 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Tests an account step by step. Each line that fails says what to do. Exit status 0: nothing failed; 1: something did.",
     )
     checks.add_argument("account", metavar="ACCOUNT", help="its name in accounts.toml")
-    checks.add_argument("--send-to", metavar="ADDRESS", type=_address, help="send one test mail there; nothing is sent without it")
+    checks.add_argument(
+        "--send-to",
+        metavar="ADDRESS",
+        type=_address,
+        help="send a test mail there, to Graph also one in MIME, and find them again; nothing is sent without it",
+    )
     logins = commands.add_parser(
         "login",
         help='sign in for an account whose grant is "refresh_token"; the refresh token goes into the vault',

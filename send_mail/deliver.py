@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from mailroom.errors import (
@@ -109,7 +109,8 @@ class Deliver:
         messages = messages or await self.outbox.get(claim.ours.ref)
         if messages is None:
             return {at: self._outcome(claim).bodiless(at) for at in claim.mine}, {}
-        in_header = claim.account.asked is not None
+        unasked = frozenset(at for at in claim.mine if not claim.account.can_be_asked_for(messages[at]))
+        claim, in_header = replace(claim, unasked=unasked), claim.account.asked is not None
         outgoing = {
             at: Outgoing(claim.ours.mails[at].stamp, messages[at], accepted=claim.ours.created, in_header=in_header) for at in claim.mine
         }
@@ -134,16 +135,16 @@ class Deliver:
     async def _reconcile(self, claim: Claim, outgoing: dict[int, Outgoing]) -> dict[int, Mail]:
         """What was in doubt is asked for. What is not found may go again, and is absent here."""
         doubtful = [at for at in claim.mine if claim.before.mails[at].doubt_since is not None]
-        if not doubtful:
-            return {}
-        if not claim.account.can_be_asked:
-            return {at: self._outcome(claim).unaskable(at) for at in doubtful if claim.account.in_doubt == "hold"}
+        asked, hold = [at for at in doubtful if claim.can_ask(at)], claim.account.in_doubt == "hold"
+        held = {at: self._outcome(claim).unaskable(at) for at in doubtful if hold and at not in asked}
+        if not asked:
+            return held
         try:
-            found = await self._ask(claim, [outgoing[at] for at in doubtful])
+            found = await self._ask(claim, [outgoing[at] for at in asked])
         except (AccountFault, ProviderError) as fault:
-            return {at: self._outcome(claim).unanswered(at, fault) for at in doubtful}
-        pairs = zip(doubtful, found, strict=True)
-        return {at: claim.ours.mails[at].sent(receipt) for at, receipt in pairs if receipt is not None}
+            return held | {at: self._outcome(claim).unanswered(at, fault) for at in asked}
+        pairs = zip(asked, found, strict=True)
+        return held | {at: claim.ours.mails[at].sent(receipt) for at, receipt in pairs if receipt is not None}
 
     async def _ask(self, claim: Claim, mails: Sequence[Outgoing]) -> list[Receipt | None]:
         """Who sent them; or who sees what that one sent, in whose lane the question needs a permit of its own."""

@@ -31,7 +31,7 @@ class Outcome:
             return mail.ended("refused", answer)
         if isinstance(answer, NotSent | TokenRejected):
             return mail.pending(self.now + rest(answer, self.timing), answer)
-        if account.can_be_asked:
+        if self.claim.can_ask(at):
             return mail.doubtful(self.now, self.now + max(self.timing.grace, answer.retry_after or 0.0), answer)
         if isinstance(answer, Throttled):  # nobody can be asked: a 429 then counts as not sent
             return mail.pending(self.now + rest(answer, self.timing), answer)
@@ -73,7 +73,7 @@ class Outcome:
 
     def _ended(self, going: Sequence[int], status: Status, why: MailroomError) -> dict[int, Mail]:
         mails = {at: self.claim.before.mails[at] for at in going}
-        unsent = {at: mail.doubt_since is None or self.claim.account.can_be_asked for at, mail in mails.items()}
+        unsent = {at: mail.doubt_since is None or self.claim.can_ask(at) for at, mail in mails.items()}
         return {at: mail.ended(status if unsent[at] else "held", why) for at, mail in mails.items()}
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from mailroom.model.message import Message
+
 Operation = Literal["send", "read", "manage"]
 OPERATIONS: tuple[Operation, ...] = ("send", "read", "manage")
 
@@ -83,6 +85,7 @@ class Traits(msgspec.Struct, frozen=True):
     recipients_a_day: int = 0  # in a sliding 24 hours; 0 for no limit
     in_flight: int = AT_ONCE
     slice_weight: int = AT_ONCE
+    asks_headers: bool = False  # a mail in MIME is found by its stamp's header alone, where its tenant can search that: `ask_mime`
     asked_through: str = ""  # the provider that can be asked what this one sent, by an account's `ask_auth`
     uploads: bool = False  # takes attachments that lie in blobs
     sizes: tuple[Size, ...] = ()  # where mails of some size need more than others
@@ -91,6 +94,7 @@ class Traits(msgspec.Struct, frozen=True):
 class Account(msgspec.Struct, frozen=True):
     """One `[accounts.NAME]`: a mailbox. `rate` is in messages a minute, `recipients_a_day` counts a sliding 24 hours (0: no limit);
     `options` holds what only its provider knows. `asked` is the same mailbox as another provider has it, which can be asked what was sent.
+    Without `ask_mime` that is not to be relied on for mails in MIME: a search that can't find them finds nothing, and says no more.
     """
 
     name: str
@@ -108,11 +112,15 @@ class Account(msgspec.Struct, frozen=True):
     since: datetime | None = None
     options: tuple[tuple[str, str], ...] = ()
     asked: Account | None = None
+    ask_mime: bool = True
 
     @property
     def can_be_asked(self) -> bool:
         """Whether a provider can tell us if a stamp was sent: on Graph that is a search in Sent Items."""
         return self.asked is not None or bool(self.permissions & self.traits.asking)
+
+    def can_be_asked_for(self, message: Message) -> bool:
+        return self.can_be_asked and (self.ask_mime or not message.needs_mime)
 
     @property
     def sides(self) -> tuple[Account, ...]:

@@ -66,6 +66,11 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     def recipients(self) -> tuple[Address, ...]:
         return self.to + self.cc + self.bcc
 
+    @property
+    def needs_mime(self) -> bool:
+        """Ready as it is, or an answer, for which Graph's JSON has no words."""
+        return self.mime is not None or self.in_reply_to is not None
+
 
 class Outgoing(msgspec.Struct, frozen=True):
     """A mail with the stamp its provider can be asked for. `stamp` is ours, ASCII, at most 64 characters, unique to the mail.

@@ -107,7 +107,7 @@ class GraphDrafts(GraphWire):
     async def _create(self, account: Account, mail: Outgoing, token: Token) -> str:
         """With all of the mail but its uploads, in MIME where JSON has no words for it."""
         rest = msgspec.structs.replace(mail, message=json.without_uploads(mail.message))
-        mime = json.needs_mime(rest.message)
+        mime = rest.message.needs_mime
         body = json.mime_payload(rest, account.address, self._now()) if mime else json.draft_payload(rest)
         answer = await self._post(account, f"{json.user(account.address)}/messages", token, body, "text/plain" if mime else JSON)
         _raise(answers.to_step(answer.status_code, answer.headers, answer.content, 201))

@@ -26,10 +26,6 @@ STAMP_HEADER_PROPERTY = f"String {{00020386-0000-0000-C000-000000000046}} Name {
 _OVERHEAD = 512  # what a request of a batch has around its mail
 
 
-def needs_mime(message: Message) -> bool:
-    return message.mime is not None or message.in_reply_to is not None
-
-
 def payload(mail: Outgoing) -> bytes:
     """The body of `sendMail` in JSON."""
     return msgspec.json.encode({"message": _message(mail), "saveToSentItems": True})
@@ -75,7 +71,7 @@ def too_large(message: Message, now: datetime) -> int | None:
     if 2 * _raw_size(message) + 65536 < REQUEST_LIMIT:
         return None
     mail, sizes = Outgoing("x" * 64, message), [one.length for one in message.uploads]
-    if needs_mime(message):
+    if message.needs_mime:
         size = _base64(len(_mime(mail, "x" * 320, now)) + sum(_base64(size) + 2 * -(-size // 57) for size in sizes))
     else:
         size = len(payload(mail)) + sum(map(_base64, sizes))
@@ -119,7 +115,7 @@ def user(address: str) -> str:
 
 def stamp_query(mail: Outgoing, since: datetime) -> str:
     """Finds the mail by its stamp. Bounded by date, since Exchange builds a search folder for a filter that is new to it."""
-    name = STAMP_HEADER_PROPERTY if mail.in_header or needs_mime(mail.message) else STAMP_PROPERTY
+    name = STAMP_HEADER_PROPERTY if mail.in_header or mail.message.needs_mime else STAMP_PROPERTY
     stamp = mail.stamp.replace("'", "''")
     date = since.strftime("%Y-%m-%dT00:00:00Z")
     wanted = f"receivedDateTime ge {date} and singleValueExtendedProperties/Any(ep: ep/id eq '{name}' and ep/value eq '{stamp}')"

@@ -164,7 +164,7 @@ def _halted(results: Mapping[int, Answer], part: Iterable[int]) -> dict[int, Ans
 def _noted(answer: Answer, message: Message, chosen: Plan | ProviderError) -> Answer:
     if not isinstance(answer, Receipt) or not isinstance(chosen, Plan):
         return answer
-    derived = not json.needs_mime(message) and message.text is not None and message.html is not None
+    derived = not message.needs_mime and message.text is not None and message.html is not None
     return msgspec.structs.replace(answer, why=chosen.why, note=DERIVED if derived else answer.note)
 
 

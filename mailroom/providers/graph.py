@@ -17,6 +17,7 @@ TRAITS = Traits(
     sending=frozenset({"Mail.Send"}),
     asking=frozenset({"Mail.Read", "Mail.ReadWrite"}),
     recipients_a_day=10_000,
+    asks_headers=True,
     uploads=True,
     sizes=SIZES,
 )

@@ -107,6 +107,7 @@ def _account(name: str, table: Table, providers: Collection[str], known: Mapping
         folder=table.text("folder", "inbox"),
         since=_since(table),
         options=_options(table, getattr(module, "KEYS", {})),
+        ask_mime=table.flag("ask_mime", True) if traits.asks_headers else True,
         asked=_asked(name, table, traits, known, cloud, address) if "ask_auth" in table and traits.asked_through else None,
     )
     if module is not None:  # without it nobody knows which keys it may have

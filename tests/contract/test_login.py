@@ -15,7 +15,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from cli.check import Line
+from cli.line import Line
 from cli.login import Login, Way
 from cli.loopback import Loopback
 from mailroom.credentials._delegated import Client

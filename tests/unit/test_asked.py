@@ -13,8 +13,10 @@ from mailroom.errors import BadSettings, Throttled
 from mailroom.model.account import AT_ONCE, Account
 from mailroom.model.lane import Permit
 from mailroom.model.message import Outgoing, Receipt
+from mailroom.model.slice import Ref
 from mailroom.model.token import Token
 from mailroom.providers import graph, smtp
+from send_mail.line import Line
 from tests.sending import PROFILE, FakeProvider, Room, message
 from token_refresh.renew import in_use
 
@@ -87,6 +89,46 @@ async def test_a_throttled_question_rests_the_lane_that_it_was_asked_in(own: boo
     post.throttles = False
     await room.come_to_rest()
     assert list(post.copies.values()) == [1]
+
+
+@pytest.mark.parametrize(("policy", "ends", "copies"), [("hold", "held", 1), ("resend", "sent", 2)])
+async def test_a_mail_in_mime_that_no_search_would_find(policy: str, ends: str, copies: int) -> None:
+    """Not being found says nothing of it, so it follows `in_doubt`, while its neighbour in JSON is asked for."""
+    account = msgspec.structs.replace(GRAPH, permissions=frozenset({"Mail.Send", "Mail.Read"}), rate=60000.0, ask_mime=False)
+    room = Room()
+    room.account = msgspec.structs.replace(account, in_doubt=policy)
+    room.provider = post = Post(room.real, room.timing, script=["killed after"])
+    post.asking()
+    room.start()
+    answer = msgspec.structs.replace(message("answer"), in_reply_to="<a@b>")
+    made = await room.accept.batch([Line(1, answer), Line(2, message("plain"))], [], "crm", "hash")
+    await room.alive(lambda: room.deliver.work(Ref("billing", made.id)))
+    await room.come_to_rest()
+    found = await room.ledger.read(Ref("billing", made.id))
+    assert found is not None
+    assert [mail.status for mail in found.mails] == [ends, "sent"]
+    assert (len(post.asked), [post.copies[mail.stamp] for mail in found.mails]) == (1, [copies, 1])
+
+
+@pytest.mark.parametrize("script", ["lost after", "429"])
+async def test_a_lost_answer_to_a_mail_in_mime(script: str) -> None:
+    """Held at once; a 429 counts as not sent, as where nobody can be asked at all."""
+    room = Room(ask_mime=False)
+    room.provider.script = [script]
+    made = await room.accept.single(msgspec.structs.replace(message("m1"), mime=b"Subject: x\r\n\r\n"), "crm", "hash")
+    assert made.mails[0].status == ("held" if script == "lost after" else "pending")
+    await room.come_to_rest()
+    assert (list(room.provider.copies.values()), room.provider.questions) == ([1], 0)
+
+
+def test_only_graph_asks_by_headers(tmp_path: Path) -> None:
+    """Its accounts may say that they can't; elsewhere there is nothing to say."""
+    graph_account = OFFICE + SMTP.replace('"smtp"', '"graph"')
+    assert read(tmp_path, graph_account).ask_mime
+    assert not read(tmp_path, graph_account + "ask_mime = false\n").ask_mime
+    with pytest.raises(BadSettings) as raised:
+        read(tmp_path, OFFICE + SMTP + "ask_mime = false\n")
+    assert "accounts.a.ask_mime: unknown key" in raised.value.mistakes[0]
 
 
 def test_both_sides_tokens_are_kept_fresh() -> None:

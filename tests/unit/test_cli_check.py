@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from cli import check
+from cli.line import Line
 from mailroom.errors import (
     AuthorityRefused,
     BadSettings,
+    DeliveryInDoubt,
     MailroomError,
     NotSent,
     ProviderError,
@@ -45,6 +47,13 @@ class House:
     drafts: int = 0
     answer: Receipt | ProviderError = field(default_factory=lambda: Receipt("sendMail", request_id="r-1"))
     sent: list[Outgoing] = field(default_factory=list)
+    looks: int = 0
+    found_after: int = 2  # looks for each mail
+    hidden: Callable[[Outgoing], bool] = lambda mail: False  # who looks does not see it
+    slept: float = 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept += seconds
 
     def vault(self) -> House:
         return self
@@ -115,7 +124,11 @@ class _Provider:
     async def ask(self, account: Account, mails: Sequence[Outgoing], token: Token, at_once: int = AT_ONCE) -> list[Receipt | None]:
         if self.house.ask_error:
             raise self.house.ask_error
-        return [None]
+        self.house.looks += 1
+        if self.house.looks % 3 == 0:
+            raise DeliveryInDoubt("still_a_draft", "Graph made a draft of the mail.")
+        there = mails[0] in self.house.sent and not self.house.hidden(mails[0])
+        return [Receipt("found") if there and self.house.looks >= self.house.found_after else None]
 
     async def page(self, account: Account, link: str | None, token: Token, *, ids_only: bool = False, since: float = 0.0) -> Page:
         if self.house.page_error:
@@ -123,8 +136,8 @@ class _Provider:
         return Page((Arrival("1", datetime.now(UTC)),), "next", last=False)
 
 
-async def lines(house: House, account: Account = ACCOUNT, send_to: str | None = None) -> dict[str, check.Line]:
-    found = [line async for line in check.run(account, house, send_to=send_to)]  # type: ignore[arg-type]  # fakes play several ports
+async def lines(house: House, account: Account = ACCOUNT, send_to: str | None = None) -> dict[str, Line]:
+    found = [line async for line in check.run(account, house, send_to=send_to, sleep=house.sleep)]  # type: ignore[arg-type]  # fakes play several ports
     assert SECRET not in "\n".join(map(str, found))
     return {line.what: line for line in found}
 
@@ -134,9 +147,12 @@ async def test_a_sound_account_passes_every_step() -> None:
     house = House()
     found = await lines(house, send_to="ann@example.com")
     assert {what: line.ok for what, line in found.items()} == dict.fromkeys(
-        ["settings", "certificate", "token", "asking", "inbox", "test mail"], True
+        ["settings", "certificate", "token", "asking", "inbox", "test mail", "test found", "mime mail", "mime found"], True
     )
-    assert [mail.message.to[0].address for mail in house.sent] == ["ann@example.com"]
+    assert [(mail.message.to[0].address, mail.message.needs_mime) for mail in house.sent] == [
+        ("ann@example.com", False),
+        ("ann@example.com", True),
+    ]
 
 
 async def test_nothing_is_sent_unasked() -> None:
@@ -176,7 +192,8 @@ async def test_every_failing_line_says_what_to_do() -> None:
     why = NotSent("provider_failed", "Graph answered 405.")
     house = House(certificate_error=VaultRefused("vault_refused", "No."), ask_error=why, page_error=why, answer=Refused("refused", "No."))
     found = await lines(house, send_to="ann@example.com")
-    assert [what for what, line in found.items() if line.ok is False] == ["certificate", "asking", "inbox", "test mail"]
+    wrong = ["certificate", "asking", "inbox", "test mail", "mime mail"]
+    assert [what for what, line in found.items() if line.ok is False] == wrong
     assert all(line.todo for line in found.values() if line.ok is False)
     no_token = House(token_error=AuthorityRefused("authority_refused", "No."))
     assert (await lines(no_token))["token"].todo
@@ -251,10 +268,35 @@ async def test_who_may_look_at_what_went_by_smtp() -> None:
     side = msgspec.structs.replace(ACCOUNT, permissions=frozenset({"Mail.Read"}))
     account = msgspec.structs.replace(ACCOUNT, provider="smtp", permissions=frozenset(), traits=smtp.TRAITS, asked=side)
     found = await lines(House(), account)
-    assert found["asking"] == check.Line(True, "asking", "sent mail can be searched through graph, so a lost answer is no lost mail")
+    assert found["asking"] == Line(True, "asking", "sent mail can be searched through graph, so a lost answer is no lost mail")
     assert found["inbox"].ok is None
     found = await lines(House(ask_error=NotSent("access_denied", "403", "Grant it.")), account)
     assert (found["asking"].ok, found["asking"].todo) == (False, "Grant it.")
+
+
+async def test_what_is_never_found_must_not_be_asked_for() -> None:
+    """Sent, and looked for in vain: each kind says which setting has `in_doubt` decide, for else a lost answer means a second mail."""
+    house = House(hidden=lambda mail: mail.message.needs_mime)
+    found = await lines(house, send_to="ann@example.com")
+    assert (found["test found"].ok, found["mime mail"].ok, found["mime found"].ok) == (True, True, False)
+    assert "ask_mime = false" in found["mime found"].todo
+    assert 100 <= house.slept <= 300
+    found = await lines(House(hidden=lambda mail: True), send_to="ann@example.com")
+    assert (found["test found"].ok, "`permissions`" in found["test found"].todo) == (False, True)
+    side = msgspec.structs.replace(ACCOUNT, permissions=frozenset({"Mail.Read"}))
+    account = msgspec.structs.replace(ACCOUNT, provider="smtp", permissions=frozenset(), traits=smtp.TRAITS, asked=side)
+    found = await lines(House(hidden=lambda mail: mail.in_header), account, send_to="ann@example.com")
+    assert (found["test found"].ok, "ask_auth" in found["test found"].todo, "mime mail" in found) == (False, True, False)
+
+
+async def test_what_is_not_asked_for_is_not_looked_for() -> None:
+    """Where the account says that MIME can't be asked for there is no mail to try it, nor where nobody may look."""
+    house = House()
+    found = await lines(house, msgspec.structs.replace(ACCOUNT, ask_mime=False), send_to="ann@example.com")
+    assert ("test found" in found, "mime mail" in found, len(house.sent)) == (True, False, 1)
+    house = House()
+    found = await lines(house, msgspec.structs.replace(ACCOUNT, permissions=frozenset({"Mail.Send"})), send_to="ann@example.com")
+    assert ("test found" in found, "mime mail" in found, len(house.sent)) == (False, False, 1)
 
 
 async def test_the_certificate_that_a_relay_wants_to_see() -> None:
