@@ -16,6 +16,7 @@ class Progress:
     out: TextIO
     now: Callable[[], float] = time.monotonic
     columns: Callable[[], int] = field(default=lambda: 100)
+    quiet: bool = False  # where there is no terminal nothing is said
     _last: tuple[float, str] | None = None
 
     def show(self, done: int, total: int, said: str) -> None:
@@ -24,7 +25,7 @@ class Progress:
             full = int(BAR * part)
             line = f"[{'#' * full}{'.' * (BAR - full)}] {part:4.0%}  {said}"
             self._write(f"\r\x1b[2K{line[: max(self.columns() - 1, BAR)]}")  # a line that wraps could not be drawn over
-        elif self._news(said):
+        elif not self.quiet and self._news(said):
             self._write(f"{done} of {total}: {said}\n")
 
     def clear(self) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cli.outbox import text
 from cli.outbox.mails import Found, Mails
 from cli.outbox.poison import Letter, Poison
+from cli.progress import Progress
 from mailroom import wiring
 from mailroom.errors import BadInput, NotFound
 from mailroom.model import decisions
@@ -20,6 +23,7 @@ from mailroom.model.slice import Mail, Slice
 from mailroom.storage.outbox import StoredOutbox
 
 WAITING = frozenset({"held", "in_doubt"})
+SHOWN = 500  # mails from one look of the bar to the next
 WHO = "a person"  # at a terminal, whose name says nothing
 
 
@@ -28,41 +32,60 @@ async def run(given: argparse.Namespace) -> int:
     async with wiring.client():
         timing, store = wiring.settings().timing, wiring.store()
         mails = Mails(store, wiring.ledger(), timing.grace)
-        outbox = Outbox(mails, Poison(store), wiring.outbox(), wiring.settings().accounts, timing, lambda line: print(line, flush=True))
+        progress = Progress(sys.stderr, columns=lambda: shutil.get_terminal_size().columns, quiet=True)
+        outbox = Outbox(mails, Poison(store), wiring.outbox(), wiring.settings().accounts, timing, progress, _say)
         match given.way:
             case "list":
                 await outbox.list_all(given.account, every=given.every)
             case "show":
                 await outbox.show(given.id, given.account)
             case "requeue":
-                for name in given.id:
-                    await outbox.requeue(name, given.account, given.instead)
+                await outbox.each(given.id, lambda name: outbox.requeue(name, given.account, given.instead))
             case "drop":
-                for name in given.id:
-                    await outbox.drop(name, given.account)
+                await outbox.each(given.id, lambda name: outbox.drop(name, given.account))
             case "resolve":
                 await outbox.resolve(given.id, given.account, given.decision)
     return 0
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """`accounts` are those of accounts.toml; `say` prints a line."""
+    """`accounts` are those of accounts.toml; `say` prints a line where the bar stood."""
 
     mails: Mails
     poison: Poison
     bodies: StoredOutbox
     accounts: Mapping[str, Account]
     timing: Timing
-    say: Callable[[str], None]
+    progress: Progress
+    print_line: Callable[[str], None]
+
+    def say(self, line: str) -> None:
+        self.progress.clear()
+        self.print_line(line)
+
+    async def each(self, names: Sequence[str], work: Callable[[str], Awaitable[None]]) -> None:
+        """One after the other; the bar tells how many are done, and goes at the end, whatever that is."""
+        try:
+            for done, name in enumerate(names):
+                if len(names) > 1:
+                    self.progress.show(done, len(names), name)
+                await work(name)
+        finally:
+            self.progress.clear()
 
     async def list_all(self, account: str | None, *, every: bool = False) -> None:
         waiting = 0
         known = await self.mails.accounts()
         if account and account not in {*known, *self.accounts}:
             raise NotFound("account_unknown", f"There is no account {account!r}.", f"Known are {', '.join({*known, *self.accounts})}.")
-        for name in [account] if account else known:
-            waiting += await self._list(name, every=every)
+        names = [account] if account else known
+        for at, name in enumerate(names):
+            waiting += await self._list(name, (at, len(names)), every=every)
         letters = await self.poison.letters() if account is None else []
         for line in text.poison(letters) if letters else ():
             self.say(line)
@@ -70,11 +93,13 @@ class Outbox:
             self.say(f"not read: {detail}")
         self.say(f"{waiting + len(letters)} wait for a person." if waiting or letters else "Nothing waits for a person.")
 
-    async def _list(self, account: str, *, every: bool) -> int:
+    async def _list(self, account: str, place: tuple[int, int], *, every: bool) -> int:
         counts: Counter[str] = Counter()
         shown: list[str] = []
         async for found in self.mails.of(account):
             counts[found.mail.status] += 1
+            if counts.total() % SHOWN == 0:
+                self.progress.show(*place, f"{account}: {counts.total()} mails read")
             if found.mail.status in WAITING or (every and found.mail.status != "sent"):
                 shown += text.line(found)
         self.say(text.account(account, counts))

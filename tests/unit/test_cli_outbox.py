@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from cli.outbox.command import Outbox
+from cli.outbox.command import SHOWN, Outbox
 from cli.outbox.mails import PAGE, Mails
 from cli.outbox.poison import Poison
+from cli.progress import Progress
 from mailroom.errors import Conflict, MailroomError, NotFound
 from mailroom.model.account import Timing
 from mailroom.model.places import OUTBOX_POISON, OUTBOX_QUEUE
@@ -21,6 +23,7 @@ from send_mail.line import Line
 from tests.sending import Room, message
 from tests.unit.test_decide import another
 
+CLEARED = "\r\x1b[2K"
 HOLDS: dict[str, Any] = {"provider": "smtp", "permissions": frozenset({"SMTP.Send"})}  # one whose sent mails nobody can look up
 
 
@@ -30,12 +33,19 @@ class Desk:
     def __init__(self, **account: Any) -> None:
         self.room = Room(Timing(claim=20.0, call=5.0, grace=10.0, pause=5.0), **account)
         self.said: list[str] = []
+        self.terminal = io.StringIO()
 
     @property
     def outbox(self) -> Outbox:
         room = self.room
         mails = Mails(room.store, room.ledger, room.timing.grace)
-        return Outbox(mails, Poison(room.store, self.sleep), room.outbox, room.deliver.accounts, room.timing, self.said.append)
+        return Outbox(
+            mails, Poison(room.store, self.sleep), room.outbox, room.deliver.accounts, room.timing, self.progress, self.said.append
+        )
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.terminal, columns=lambda: 80, quiet=True)
 
     async def sleep(self, seconds: float) -> None:
         self.room.pass_time(seconds)
@@ -105,6 +115,41 @@ async def test_a_mail_of_thousands_is_found_by_its_own_id(desk: Desk) -> None:
     assert "caller          queue" in told
     assert "to              ann@example.com" in told
     assert f"{PAGE} pending, 1 sent" in await desk.told(lambda outbox: outbox.list_all(None))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_a_bar_shows_how_far_it_has_come(desk: Desk) -> None:
+    """On a terminal, while many mails are read and several are put back; it is gone when there is something to say. Elsewhere: nothing."""
+    for number in range(SHOWN):
+        await desk.room.accept.single(message(f"n{number}"), QUEUE, "hash")
+    names = [f"n{number}" for number in range(SHOWN - 4, SHOWN)]
+    quiet = await desk.told(lambda outbox: outbox.list_all(None))
+    assert desk.terminal.getvalue() == ""
+    desk.terminal = Terminal()
+    assert await desk.told(lambda outbox: outbox.list_all(None)) == quiet
+    assert f"billing: {SHOWN} mails read" in desk.terminal.getvalue()
+    desk.terminal = Terminal()
+    told = await desk.told(lambda outbox: outbox.each(names, lambda name: outbox.drop(name, "billing")))
+    assert told.splitlines() == [f"{name}: cancelled" for name in names]
+    drawn = desk.terminal.getvalue()
+    assert all(f"{part:3}%  {name}" in drawn for part, name in zip((0, 25, 50, 75), names, strict=True))
+    assert drawn.endswith(CLEARED)
+
+
+async def test_a_row_of_a_newer_version_is_told_and_left_alone(desk: Desk) -> None:
+    """The list says what it could not read, and no decision writes over it."""
+    await desk.post("m1", "not sent")
+    table = desk.room.fake.tables["MailLedger"]
+    [at] = [key for key in table if key[1].startswith("s|")]
+    table[at] = row = msgspec.structs.replace(table[at], values={**table[at].values, "version": 2})
+    told = await desk.told(lambda outbox: outbox.list_all(None))
+    assert "not read: " in told
+    assert (await desk.refusal(lambda outbox: outbox.drop("m1", None))).code == "message_unknown"
+    assert table[at] == row
 
 
 async def test_one_id_of_two_callers_is_told_apart(desk: Desk) -> None:
