@@ -157,7 +157,10 @@ class NotSent(ProviderError):
 
 
 class Throttled(ProviderError):
+    """`vague` is a 503: any server on the way may have said that, whatever became of the mail."""
+
     usual_step = "It goes on by itself; if this lasts, lower the account's `rate`."
+    vague = False
 
 
 class DeliveryInDoubt(ProviderError):

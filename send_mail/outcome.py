@@ -33,8 +33,10 @@ class Outcome:
             return mail.pending(self.now + rest(answer, self.timing), answer)
         if self.claim.can_ask(at):
             return mail.doubtful(self.now, self.now + max(self.timing.grace, answer.retry_after or 0.0), answer)
-        if isinstance(answer, Throttled):  # nobody can be asked: a 429 then counts as not sent
-            return mail.pending(self.now + rest(answer, self.timing), answer)
+        if isinstance(answer, Throttled):  # nobody can be asked: a 429 then counts as not sent, a 503 does not
+            if not answer.vague:
+                return mail.pending(self.now + rest(answer, self.timing), answer)
+            answer = DeliveryInDoubt(answer.code, answer.detail)
         return mail.ended("held", answer) if account.in_doubt == "hold" else mail.pending(self.now + self.timing.grace, answer)
 
     def unanswered(self, at: int, fault: MailroomError) -> Mail:

@@ -90,6 +90,11 @@ class FakeProvider:
                 return DeliveryInDoubt("answer_lost", "Lost.")
             case "429":
                 return Throttled("throttled", "Slow down.", retry_after=5.0)
+            case "503 after":
+                self.copies[stamp] += 1
+                wait = Throttled("throttled", "Unavailable.", retry_after=5.0)
+                wait.vague = True
+                return wait
             case "429 after":
                 self.copies[stamp] += 1
                 return Throttled("throttled", "Slow down.", retry_after=5.0)

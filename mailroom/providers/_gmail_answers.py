@@ -126,7 +126,9 @@ def _known(status: int, headers: Mapping[str, str], error: _Error, needs: str) -
     if status == 401:
         return TokenRejected("token_rejected", said)
     if status in (429, 503) or (status == 403 and error.reason in _LIMITS):
-        return Throttled("throttled", said, retry_after=_wait(headers, error))
+        wait = Throttled("throttled", said, retry_after=_wait(headers, error))
+        wait.vague = status == 503
+        return wait
     if status == 403:
         return NotSent("access_denied", said, _ACCESS.get(error.reason, _ACCESS["insufficientPermissions"]).format(needs=needs))
     if status == 404 or error.reason == "failedPrecondition":

@@ -98,7 +98,9 @@ def to_send(status: int, headers: Mapping[str, str], body: bytes) -> ProviderErr
     if status == 401:
         return TokenRejected("token_rejected", _said(status, error))
     if status in (429, 503):
-        return Throttled("throttled", _said(status, error), retry_after=retry_after(headers))
+        wait = Throttled("throttled", _said(status, error), retry_after=retry_after(headers))
+        wait.vague = status == 503
+        return wait
     if status == 424:
         return NotSent("not_tried", "A mail before it in the same `$batch` failed.", "It goes by itself.", retry_after=1.0)
     return _refusal(status, error, "Mail.Send") or DeliveryInDoubt("answer_unclear", _said(status, error), retry_after=retry_after(headers))

@@ -153,7 +153,7 @@ on the health page, or in what `mailroom` prints. The *kind* says whose fault it
 | AuthorityDown, VaultDown, IdentityDown | 202, 503 | the same, and it passes by itself; a time that was told to wait is kept |
 | TokenRejected | 202 | nothing was sent. The token is barred everywhere, and one new one is tried at once |
 | NotSent | 202 | surely not sent: tried again by itself |
-| Throttled | 202 | the lane rests. Where the provider can be asked, it is asked before the mail goes again |
+| Throttled | 202 | the lane rests. The provider is asked before the mail goes again; where it can't be, a 503 leaves it in doubt |
 | DeliveryInDoubt | 202 | nobody knows whether it was sent: never sent again before the provider was asked, or a person decided |
 | StorageDown, StorageConflict | 503, 409 | nothing was accepted; the same Idempotency-Key makes a second try the same mail |
 | BadSettings | 500 | the app does not start, or cannot do this |

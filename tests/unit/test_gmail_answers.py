@@ -53,6 +53,7 @@ def test_what_a_refusal_means(status: int, reason: str, kind: type[ProviderError
     """Each reason has its kind and code, and every one of the account's faults says what to do."""
     error = sending(status, body(reason))
     assert (type(error), error.code) == (kind, code)
+    assert getattr(error, "vague", False) == (status == 503)
     assert str(status) in error.detail
     assert error.next_step or kind in (TokenRejected, Throttled, DeliveryInDoubt)
 

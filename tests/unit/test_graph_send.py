@@ -206,6 +206,7 @@ async def test_what_an_answer_means(answer: httpx.Response | Exception, kind: ty
     assert type(result) is kind
     assert isinstance(result, Exception)
     assert getattr(result, "code", "") == code
+    assert getattr(result, "vague", False) == (isinstance(answer, httpx.Response) and answer.status_code == 503)
     assert len(wire.requests) == 1
     if kind is NotSent or kind is Refused:
         assert getattr(result, "detail", "")

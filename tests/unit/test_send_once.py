@@ -152,6 +152,23 @@ def test_a_429_counts_as_not_sent_where_nobody_can_be_asked() -> None:
     assert list(room.provider.copies.values()) == [1]
 
 
+@pytest.mark.parametrize(("policy", "status", "copies"), [("hold", "held", 1), ("resend", "pending", 2)])
+def test_a_503_proves_nothing_where_nobody_can_be_asked(policy: str, status: str, copies: int) -> None:
+    """Mails were delivered in spite of one: the account's policy decides, and a held mail says what to do. The lane rests all the same."""
+
+    async def unavailable() -> None:
+        assert await post(room) == status
+        assert (await room.lanes.look(room.account)).not_before > room.clock()
+        found = await room.status.message("m1", "crm")
+        assert policy == "resend" or (found["code"], "Sent Items" in found["next_step"]) == ("throttled", True)
+        await room.come_to_rest()
+
+    room = Room(permissions=frozenset({"Mail.Send"}), in_doubt=policy)
+    room.provider.script = ["503 after"]
+    run(unavailable())
+    assert list(room.provider.copies.values()) == [copies]
+
+
 def test_a_throttled_mailbox_pauses_its_lane() -> None:
     """After a 429 no other mail of that mailbox goes before Retry-After is over."""
 
