@@ -12,14 +12,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mailroom.errors import MailroomError, StorageConflict, StorageDown
+from mailroom.errors import AuthorityDown, MailroomError, StorageConflict, StorageDown
 from mailroom.model.places import LEDGER_TABLE, OUTBOX_CONTAINER, OUTBOX_POISON, OUTBOX_QUEUE
 from mailroom.model.slice import Ref
 from send_mail.line import Line
 from tests.freezing import ROOMY, another, frosty
 from tests.sending import Killed, Room, message
 
-ANSWERS = ["ok", "lost after", "lost before", "late", "429", "429 after", "401", "not sent", "refused"]
+ANSWERS = ["ok", "lost after", "lost before", "late", "429", "429 after", "503 after", "401", "not sent", "refused"]
 KILLS = ["killed before", "killed after", "killed, late"]
 ENDS: dict[str, MailroomError | None] = {
     "killed": None,
@@ -37,9 +37,12 @@ Work = Callable[[], Awaitable[Any]]
 class Sending(RuleBasedStateMachine):
     """Two processes at most at a time; `asked` are the callers' requests, which are repeated in the end by whoever got no answer."""
 
+    permissions = frozenset({"Mail.Send", "Mail.Read"})
+    untold = frozenset[str]()  # answers that are taken for what they may not be, and documented as such
+
     def __init__(self) -> None:
         super().__init__()
-        self.room = Room(traits=ROOMY)
+        self.room = Room(traits=ROOMY, permissions=self.permissions)
         self.store = frosty(self.room, self.world_goes_on)
         self.frozen_for = 0.0
         self.asked: set[str] = set()
@@ -75,7 +78,15 @@ class Sending(RuleBasedStateMachine):
 
     @rule(answers=st.lists(st.sampled_from(ANSWERS + KILLS), min_size=1, max_size=4))
     def the_provider_will_answer(self, answers: list[str]) -> None:
-        self.room.provider.script += answers
+        self.room.provider.script += [answer for answer in answers if answer not in self.untold]
+
+    @rule(does=st.booleans())
+    def the_provider_can_be_asked(self, does: bool) -> None:
+        self.room.provider.answers_questions = does
+
+    @rule(can=st.booleans())
+    def tokens_can_be_had(self, can: bool) -> None:
+        self.room.keyring.fault = None if can else AuthorityDown("authority_down", "No answer.")
 
     @rule(calls=st.integers(0, 14), how=st.sampled_from(list(ENDS)), after=st.booleans())
     def a_storage_call_will_fail(self, calls: int, how: str, after: bool) -> None:
@@ -125,6 +136,7 @@ class Sending(RuleBasedStateMachine):
     def teardown(self) -> None:
         """All is well again, callers who got no answer repeat themselves, and enough time passes."""
         self.room.provider.script.clear()
+        self.room.provider.answers_questions, self.room.keyring.fault = True, None
         self.store.dies_in = self.store.freezes_in = None
         self.a_newer_version_runs_again()
         asyncio.run(self.room.come_to_rest(hours=8.0))
@@ -197,5 +209,14 @@ class Sending(RuleBasedStateMachine):
             table[ref.account, row.key] = msgspec.structs.replace(row, values={**row.values, "mails": mails}, etag=etag)
 
 
+class SendingUnasked(Sending):
+    """Nobody can be asked, so what may have been sent is held: the promises are the same, but for a 429, which counts as not sent."""
+
+    permissions = frozenset({"Mail.Send"})
+    untold = frozenset({"429 after"})
+
+
 TestSending = Sending.TestCase
 TestSending.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestSendingUnasked = SendingUnasked.TestCase
+TestSendingUnasked.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
