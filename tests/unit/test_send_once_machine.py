@@ -219,4 +219,4 @@ class SendingUnasked(Sending):
 TestSending = Sending.TestCase
 TestSending.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestSendingUnasked = SendingUnasked.TestCase
-TestSendingUnasked.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestSendingUnasked.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
