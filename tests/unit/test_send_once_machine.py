@@ -29,7 +29,11 @@ ENDS: dict[str, MailroomError | None] = {
 SINGLES, BATCHES = ["m0", "m1", "m2"], ["b0", "b1"]
 BATCH = 3  # mails
 FROZEN = st.sampled_from([21.0, 31.0, 70.0])  # seconds: longer than a claim, than claim and grace, than all of it
+SCRIPT = st.lists(st.sampled_from(ANSWERS + KILLS), max_size=3)
 NEWER = {"priority": 3}  # a field of a mail that only a later version knows
+
+THINGS = ["the_queue_is_purged", "a_ticket_comes_back", "a_ticket_is_poisoned", "a_body_is_gone", "a_newer_version_writes"]
+THINGS += ["a_newer_version_runs_again", "questions_get_an_answer_or_none", "tokens_are_to_be_had_or_not"]
 
 Work = Callable[[], Awaitable[Any]]
 
@@ -47,46 +51,38 @@ class Sending(RuleBasedStateMachine):
         self.frozen_for = 0.0
         self.asked: set[str] = set()
 
-    @rule(names=st.lists(st.sampled_from(SINGLES + BATCHES), min_size=1, max_size=2))
-    def somebody_asks(self, names: list[str]) -> None:
+    @rule(names=st.lists(st.sampled_from(SINGLES + BATCHES), min_size=1, max_size=2), answers=SCRIPT)
+    def somebody_asks(self, names: list[str], answers: list[str]) -> None:
+        self.will_answer(answers)
         self.asked |= set(names)
         self.run(*(lambda name=name: self.ask(name) for name in names))
 
-    @rule(workers=st.integers(1, 2))
-    def tickets_are_worked_off(self, workers: int) -> None:
+    @rule(workers=st.integers(1, 2), answers=SCRIPT)
+    def tickets_are_worked_off(self, workers: int, answers: list[str]) -> None:
+        self.will_answer(answers)
         self.run(*[self.room.work_off] * workers)
 
-    @rule(at=st.integers(0, 4))
-    def two_processes_get_the_same_ticket(self, at: int) -> None:
+    @rule(at=st.integers(0, 4), answers=SCRIPT)
+    def two_processes_get_the_same_ticket(self, at: int, answers: list[str]) -> None:
+        self.will_answer(answers)
         if refs := self.owed():
             other, ref = another(self.room), refs[at % len(refs)]
             self.run(lambda: self.room.deliver.work(ref), lambda: other.deliver.work(ref))
 
-    @rule(name=st.sampled_from(["a ticket", *SINGLES, *BATCHES]), at=st.integers(0, 4), calls=st.integers(0, 8), seconds=FROZEN)
-    def a_worker_freezes(self, name: str, at: int, calls: int, seconds: float) -> None:
+    @rule(name=st.sampled_from(["a ticket", *SINGLES, *BATCHES]), calls=st.integers(0, 8), seconds=FROZEN, answers=SCRIPT)
+    def a_worker_freezes(self, name: str, calls: int, seconds: float, answers: list[str]) -> None:
         """At some step; and it wakes when others have long gone on."""
         self.store.freezes_in, self.frozen_for = calls, seconds
         if name != "a ticket":
-            self.somebody_asks([name])
+            self.somebody_asks([name], answers)
         elif refs := self.owed():
-            self.run(lambda: self.room.deliver.work(refs[at % len(refs)]))
+            self.will_answer(answers)
+            self.run(lambda: self.room.deliver.work(refs[calls % len(refs)]))
         self.store.freezes_in = None
 
     @rule()
     def the_sweep_runs(self) -> None:
         self.run(self.room.sweep.run, self.room.work_off)
-
-    @rule(answers=st.lists(st.sampled_from(ANSWERS + KILLS), min_size=1, max_size=4))
-    def the_provider_will_answer(self, answers: list[str]) -> None:
-        self.room.provider.script += [answer for answer in answers if answer not in self.untold]
-
-    @rule(does=st.booleans())
-    def the_provider_can_be_asked(self, does: bool) -> None:
-        self.room.provider.answers_questions = does
-
-    @rule(can=st.booleans())
-    def tokens_can_be_had(self, can: bool) -> None:
-        self.room.keyring.fault = None if can else AuthorityDown("authority_down", "No answer.")
 
     @rule(calls=st.integers(0, 14), how=st.sampled_from(list(ENDS)), after=st.booleans())
     def a_storage_call_will_fail(self, calls: int, how: str, after: bool) -> None:
@@ -102,32 +98,41 @@ class Sending(RuleBasedStateMachine):
         """Storage's, that is: what a process measures goes on."""
         self.room.clock.time -= seconds
 
-    @rule()
-    def the_queue_is_purged(self) -> None:
+    @rule(what=st.sampled_from(THINGS), at=st.integers(0, 4))
+    def something_happens(self, what: str, at: int) -> None:
+        """To the slice of that number, where it is about one."""
+        refs = self.refs()
+        getattr(self, what)(refs[at % len(refs)] if refs else None)
+
+    def the_queue_is_purged(self, _: Ref | None) -> None:
         self.room.fake.queues.pop(OUTBOX_QUEUE, None)
 
-    @rule(poisoned=st.booleans(), at=st.integers(0, 4))
-    def a_ticket_comes_back(self, poisoned: bool, at: int) -> None:
-        """The queue delivers at least once, and five kills poison what never failed."""
-        if refs := self.refs():
-            ticket = msgspec.json.encode({"ticket": refs[at % len(refs)]})
-            asyncio.run(self.room.fake.put_ticket(OUTBOX_POISON if poisoned else OUTBOX_QUEUE, ticket))
+    def a_ticket_comes_back(self, ref: Ref | None, queue: str = OUTBOX_QUEUE) -> None:
+        """The queue delivers at least once."""
+        if ref:
+            asyncio.run(self.room.fake.put_ticket(queue, msgspec.json.encode({"ticket": ref})))
 
-    @rule(at=st.integers(0, 4))
-    def a_body_is_gone(self, at: int) -> None:
-        if refs := self.refs():
-            ref = refs[at % len(refs)]
+    def a_ticket_is_poisoned(self, ref: Ref | None) -> None:
+        """Five kills do that to one that never failed."""
+        self.a_ticket_comes_back(ref, OUTBOX_POISON)
+
+    def a_body_is_gone(self, ref: Ref | None) -> None:
+        if ref:
             self.room.fake.blobs.pop((OUTBOX_CONTAINER, f"{ref.account}/{ref.unit}/{ref.slice:05}"), None)
 
-    @rule(at=st.integers(0, 4))
-    def a_newer_version_writes(self, at: int) -> None:
-        if refs := self.refs():
-            self.rewrite(refs[at % len(refs)], lambda mail: mail | NEWER)
+    def a_newer_version_writes(self, ref: Ref | None) -> None:
+        if ref:
+            self.rewrite(ref, lambda mail: mail | NEWER)
 
-    @rule()
-    def a_newer_version_runs_again(self) -> None:
+    def a_newer_version_runs_again(self, _: Ref | None = None) -> None:
         for ref in self.refs():
             self.rewrite(ref, lambda mail: {name: value for name, value in mail.items() if name not in NEWER})
+
+    def questions_get_an_answer_or_none(self, _: Ref | None) -> None:
+        self.room.provider.answers_questions = not self.room.provider.answers_questions
+
+    def tokens_are_to_be_had_or_not(self, _: Ref | None) -> None:
+        self.room.keyring.fault = None if self.room.keyring.fault else AuthorityDown("authority_down", "No answer.")
 
     @invariant()
     def nothing_is_sent_twice(self) -> None:
@@ -155,6 +160,10 @@ class Sending(RuleBasedStateMachine):
             await accept.single(message(name), "crm", name)
         else:
             await accept.batch([Line(number, message()) for number in range(1, BATCH + 1)], [], "crm", name, key=name)
+
+    def will_answer(self, answers: list[str]) -> None:
+        """What the provider does with the next mails; whatever was planned before and did not happen is forgotten."""
+        self.room.provider.script = [answer for answer in answers if answer not in self.untold]
 
     def run(self, *works: Work) -> None:
         """At once, each as the host would run it."""
@@ -217,6 +226,6 @@ class SendingUnasked(Sending):
 
 
 TestSending = Sending.TestCase
-TestSending.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestSending.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
 TestSendingUnasked = SendingUnasked.TestCase
-TestSendingUnasked.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestSendingUnasked.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
