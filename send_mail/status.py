@@ -66,7 +66,7 @@ class Status:
             count.add(page)
         return {
             "id": batch.id,
-            "status": "accepted",
+            "status": "cancelled" if batch.cancelled else "accepted",
             "counts": {status: count.by_status[status] for status in STATUSES},
             **await self._times(batch, count),
             "refused": list(map(_refused, count.refused)),
@@ -83,7 +83,7 @@ class Status:
         What was accepted before it goes before it.
         """
         now, start = self.store.now(), max(batch.send_at, batch.accepted)
-        found: dict[str, Any] = {"cancelled": True} if batch.cancelled else {}
+        found: dict[str, Any] = {}
         if batch.send_at:
             found["send_at"] = schedule.shown(batch.send_at)
         if count.owed and batch.accepted:

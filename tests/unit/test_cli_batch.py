@@ -370,7 +370,7 @@ def test_refused_mails_are_listed_up_to_a_bound() -> None:
 
 def test_what_was_cancelled_says_how_much_had_gone() -> None:
     """Or, on its way in, that nothing of it ever goes."""
-    accepted = {"id": "b1", "cancelled": True, "counts": dict.fromkeys(text.STATUSES, 0) | {"sent": 7, "cancelled": 3}}
+    accepted = {"id": "b1", "status": "cancelled", "counts": dict.fromkeys(text.STATUSES, 0) | {"sent": 7, "cancelled": 3}}
     assert list(text.cancelled(accepted)) == ["batch b1: cancelled; 7 sent, 3 cancelled"]
     coming = {"id": "b2", "status": "cancelled", "detail": "The batch was cancelled before it was accepted."}
     assert list(text.cancelled(coming)) == ["batch b2: cancelled; The batch was cancelled before it was accepted."]
