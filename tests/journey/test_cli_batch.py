@@ -194,8 +194,9 @@ def test_who_stops_watching_stops_nothing(town: Town, env: dict[str, str], tmp_p
     """Ctrl-C ends the watching with a line that says how to go on; --follow shows the same batch's end."""
     subject, file = sign(), tmp_path / "mails.ndjson"
     file.write_bytes(ndjson(town, subject, 20))
-    town.fault(service="graph", path="$batch", answer="503", retry_after=4, times=1)
+    town.fault(service="graph", path="$batch", answer="503", retry_after=1)
     code, drawn = terminal(env, ["batch", str(file), "--watch"], lambda drawn: "[" in drawn.partition("\x1b[2K")[2], signal.SIGINT)
+    town.heal()
     assert code == 130
     assert "the batch goes on" in drawn
     name = drawn.split()[1].rstrip(":")
