@@ -163,6 +163,9 @@ def terminal(env: dict[str, str], arguments: Command, until: Callable[[str], boo
     """The command on a terminal of its own: its status and all that was drawn; `end` is a signal to send once `until` is so."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "cli.main", *arguments]
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # who starts tests in the background may have them ignore it, and their children
     with subprocess.Popen(command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
         os.close(theirs)
         drawn, late = "", time.monotonic() + 60
@@ -194,7 +197,7 @@ def test_who_stops_watching_stops_nothing(town: Town, env: dict[str, str], tmp_p
     """Ctrl-C ends the watching with a line that says how to go on; --follow shows the same batch's end."""
     subject, file = sign(), tmp_path / "mails.ndjson"
     file.write_bytes(ndjson(town, subject, 20))
-    town.fault(service="graph", path="$batch", answer="503", retry_after=1)
+    town.fault(service="graph", path="sendMail", answer="503", retry_after=1)
     code, drawn = terminal(env, ["batch", str(file), "--watch"], lambda drawn: "[" in drawn.partition("\x1b[2K")[2], signal.SIGINT)
     town.heal()
     assert code == 130
