@@ -163,9 +163,7 @@ def terminal(env: dict[str, str], arguments: Command, until: Callable[[str], boo
     """The command on a terminal of its own: its status and all that was drawn; `end` is a signal to send once `until` is so."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "cli.main", *arguments]
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # who starts tests in the background may have them ignore it, and their children
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that were started in the background ignore it, as would their children
     with subprocess.Popen(command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
         os.close(theirs)
         drawn, late = "", time.monotonic() + 60
