@@ -17,7 +17,7 @@ from mailroom.errors import AccountFault, NotSent, ProviderError, Refused, Stora
 from mailroom.events import record
 from mailroom.flight import Flight
 from mailroom.model.account import Account
-from mailroom.model.lane import Permit
+from mailroom.model.lane import THROTTLED, Permit
 from mailroom.model.page import Arrival, Page
 from mailroom.model.places import SYNC_QUEUE
 from mailroom.model.token import Token
@@ -72,7 +72,7 @@ class Sync:
         try:
             rest = await self._work(account, cursor, permit)
         finally:
-            await self.lanes.release(account, permit.nonce, not_before=rest and self.store.now() + rest, why="throttled")
+            await self.lanes.release(account, permit.nonce, not_before=rest and self.store.now() + rest, why=THROTTLED)
 
     async def _work(self, account: Account, cursor: Cursor, permit: Permit) -> float:
         """How long the mailbox shall rest. What goes wrong with the account or its provider is for the next tick."""

@@ -160,11 +160,12 @@ class Deliver:
             await self.lanes.release(asked, permit.nonce)
 
     async def _asked(self, claim: Claim, account: Account, mails: Sequence[Outgoing], at_once: int) -> list[Receipt | None]:
-        token = await self._token(claim, account)
         try:
-            return await self._question(account, mails, token, at_once)
-        except TokenRejected:
-            await self.keyring.bar(account, token)
+            token = await self._token(claim, account)
+            try:
+                return await self._question(account, mails, token, at_once)
+            except TokenRejected:
+                await self.keyring.bar(account, token)
             return await self._question(account, mails, await self._token(claim, account), at_once)
         except Throttled as wait:
             await self.lanes.rest(account, self.store.now() + rest(wait, self.timing), wait.code)

@@ -18,6 +18,7 @@ SINGLES_SHARE = 0.2
 SINGLES_AHEAD = 5.0
 SINGLES_SEEN = 60.0
 CROWDED = 0.5
+THROTTLED = "throttled"
 HOUR = 3600
 DAY = 24 * HOUR
 
@@ -48,7 +49,7 @@ class Lane(msgspec.Struct, frozen=True):
             room = self._room_at(now, recipients, a_day)
             taken = self.take(now, rate, mails, permit, single=single, permits=permits)
             return max(room, taken) if isinstance(taken, float) else taken._counted(now, recipients) if room <= now else room
-        joined = self.join(now, permit, permits)
+        joined = self.not_before if self.not_before > now else self._joined(now, permit, permits)
         if isinstance(joined, float):
             return joined
         if single and self.singles <= now:
@@ -62,9 +63,12 @@ class Lane(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(joined, shared=shared)
 
     def join(self, now: float, permit: Permit, permits: int = 4) -> Lane | float:
-        """The same for requests that send nothing, which need no slot."""
-        if self.not_before > now:
+        """The same for requests that send nothing: they need no slot, and what makes sending rest is no reason not to read."""
+        if self.not_before > now and self.why == THROTTLED:
             return self.not_before
+        return self._joined(now, permit, permits)
+
+    def _joined(self, now: float, permit: Permit, permits: int) -> Lane | float:
         alive = tuple(p for p in self.permits if p.until > now)
         free = permits - sum(p.weight for p in alive)
         if free < 1:

@@ -223,19 +223,6 @@ async def test_a_revoked_token_is_told_apart(wire: Wire) -> None:
             await question
 
 
-async def test_a_walk_sees_all_and_the_next_what_is_new(wire: Wire) -> None:
-    """Page by page through the folder, then from where it ended; ids stay the same whoever asks."""
-    for first in range(0, 60, 20):
-        await wire.send(*[mail(f"s{n}") for n in range(first, first + 20)])
-    before, link = await wire.walk()
-    assert len({arrival.id for arrival in before}) == 60
-    await wire.send(mail("new"))
-    after, link = await wire.walk(link=link)
-    assert len(after) == 1
-    assert not {arrival.id for arrival in after} & {arrival.id for arrival in before}
-    assert (await wire.walk(link=link))[0] == []
-
-
 async def test_a_mail_that_is_not_there(wire: Wire) -> None:
     """A well-formed id of nothing is None; a server that is gone is not sent, and no answer."""
     await wire.send(mail("s1"))

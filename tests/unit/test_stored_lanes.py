@@ -86,8 +86,16 @@ async def test_who_only_reads_needs_a_permit_and_no_slot(store: FakeStore) -> No
     for nonce in "cde":
         assert isinstance(await lanes.join(slow, Permit(nonce, 1, NOW + 1000)), Permit)
     assert isinstance(await lanes.join(slow, Permit("f", 1, NOW + 1000)), float)
-    await lanes.release(slow, "c", not_before=NOW + 60)
+    await lanes.release(slow, "c", not_before=NOW + 60, why="throttled")
     assert await lanes.join(slow, Permit("g", 1, NOW + 1000)) == NOW + 60
+
+
+async def test_what_makes_sending_rest_is_no_reason_not_to_read(store: FakeStore) -> None:
+    """A mailbox that may not send is received from all the same, however often sending is tried and rests again."""
+    lanes = StoredLanes(store)
+    await lanes.rest(ACCOUNT, NOW + 60, "access_denied")
+    assert await lanes.take(ACCOUNT, Permit("a", 1, NOW + 1000), 1, single=True) == NOW + 60
+    assert isinstance(await lanes.join(ACCOUNT, Permit("b", 1, NOW + 1000)), Permit)
 
 
 async def test_a_lane_that_is_shared_is_read_first(store: FakeStore) -> None:
