@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mailroom.errors import DeliveryInDoubt, MailroomError, NotSent, Refused, Throttled, TokenRejected
+from mailroom.errors import DeliveryInDoubt, NotSent, Refused, Throttled, TokenRejected
 from mailroom.model.account import Account, Cloud, Profile
 from mailroom.model.message import Address, Attachment, Message, Outgoing, Receipt
 from mailroom.model.page import Arrival, Page
@@ -190,13 +190,6 @@ async def test_what_an_answer_means_is_what_happened(wire: Wire, fault: dict[str
         wire.faults.clear()
 
 
-async def test_a_mail_is_refused_for_what_is_wrong_with_it(wire: Wire) -> None:
-    """A fault of one mail is told of that mail; its neighbours go."""
-    first, second = await wire.send(mail("s1", to=(Address("no address"),)), mail("s2"))
-    assert isinstance(first, Refused)
-    assert isinstance(second, Receipt)
-
-
 async def test_permissions_are_asked_of_graph(wire: Wire) -> None:
     """Without Mail.Read nothing is answered, without Mail.Send nothing is sent; neither is a fault of the mail."""
     with pytest.raises(NotSent) as caught:
@@ -206,37 +199,3 @@ async def test_permissions_are_asked_of_graph(wire: Wire) -> None:
     assert isinstance(result, NotSent)
     [stranger] = await wire.graph.send(wire.account("nobody@mailroom.example"), [mail("s1")], wire.token())
     assert isinstance(stranger, NotSent)
-
-
-async def test_a_revoked_token_is_told_apart(wire: Wire) -> None:
-    """Sending, asking, paging and reading all say that it is the token."""
-    token = wire.token()
-    wire.directory.revoke(token.value)
-    [result] = await wire.graph.send(wire.account(), [mail("s1")], token)
-    assert isinstance(result, TokenRejected)
-    for question in (
-        wire.graph.ask(wire.account(), [mail("s1")], token),
-        wire.graph.page(wire.account(), None, token),
-        wire.graph.mime(wire.account(), "AAk", token),
-    ):
-        with pytest.raises(TokenRejected):
-            await question
-
-
-async def test_a_mail_that_is_not_there(wire: Wire) -> None:
-    """A well-formed id of nothing is None; a server that is gone is not sent, and no answer."""
-    await wire.send(mail("s1"))
-    [arrival] = (await wire.walk())[0]
-    assert await wire.graph.mime(wire.account(ANNA), arrival.id, wire.token()) is None
-
-
-async def test_nobody_listens() -> None:
-    """A refused connection is known to be not sent, and a question that can be asked again."""
-    nowhere = Cloud("https://login.example", "http://127.0.0.1:9/v1.0", "scope", "vault", "storage")
-    account = Account("billing", "graph", ANNA, Profile("graph", "client_credentials", "t", "c", nowhere))
-    async with httpx.AsyncClient() as client:
-        graph, token = Graph(client), Token("t", 2e9)
-        [result] = await graph.send(account, [mail("s1")], token)
-        assert isinstance(result, NotSent)
-        with pytest.raises(MailroomError, match="provider_unreachable"):
-            await graph.page(account, None, token)
